@@ -70,12 +70,13 @@ class FeaturesParams(Section):
     replay: Period
 
 
-# %% ../../nbs/plan/params.ipynb #9442a022
+# %% ../../nbs/plan/params.ipynb #cf74b29f
 class TrainParams(Section):
     "Stage train: the candidates and how they are fitted."
 
     seed: Annotated[int, Field(ge=0)]
     candidates: Annotated[list[Text], Field(min_length=1)]
+    withheld_families: list[Text]  # computed, but not shown to any candidate
     logistic_c: Annotated[float, Field(gt=0)]
     xgboost_rounds: Count  # at most; early stopping on the validation slice
     xgboost_patience: Count

@@ -1,0 +1,19 @@
+"""The stakeholder's page. Start it with `ml-workbench app`, or `streamlit run app/main.py` in a project."""
+
+from pathlib import Path
+
+import streamlit as st
+
+HERE = Path(__file__).parent
+
+# A file of our own: an icon by name would be fetched from outside.
+st.set_page_config(page_title="ml-workbench", page_icon=str(HERE / "icon.svg"), layout="wide")
+st.html(HERE / "style.css")
+st.navigation(
+    [
+        st.Page("views/answer.py", title="Answer", default=True),
+        st.Page("views/features.py", title="Features"),
+        st.Page("views/notebooks.py", title="How it was made"),
+    ],
+    position="top",
+).run()

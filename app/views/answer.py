@@ -1,0 +1,218 @@
+"""The answer: one sentence, three numbers with their range, one picture, and what it rests on."""
+
+from html import escape
+from pathlib import Path
+
+import figures
+import streamlit as st
+from common import cached, executed, explained, project
+
+from ml_workbench.model.story import (
+    Answer,
+    Fact,
+    Point,
+    Span,
+    as_csv,
+    between,
+    day,
+    first_lines,
+    foundations,
+    point_at,
+    read_answer,
+    read_offers,
+    verdict,
+)
+from ml_workbench.plan.charter import Charter, money
+from ml_workbench.plan.params import load_params
+
+ICONS = {"gain": "✓", "unclear": "?", "worse": "↓", "loss": "✕", "nothing": "○"}
+
+
+def _tile(label: str, span: Span, currency: str) -> tuple[str, str, str]:
+    "Label, amount and range of a monthly figure."
+    return label, money(span.value, currency, sign=True), f"a month, {between(span, currency, sign=True)}"
+
+
+def headline(answer: Answer, point: Point, title: str) -> None:
+    "The sentence and the numbers of one point."
+    said, currency = verdict(answer, point), answer.currency
+    sentence = escape(said.sentence)
+    if said.amount:
+        sentence = sentence.replace(escape(said.amount), f"<strong>{escape(said.amount)}</strong>", 1)
+    tiles = [_tile(f"Against {point.versus}", point.gain, currency)]
+    if point.versus != "doing nothing":
+        tiles.append(_tile("Against doing nothing", point.profit, currency))
+    if (needed := answer.proposal.precision) is not None:
+        tiles.append(
+            (
+                f"Needed, at {answer.capacity:,} a week",
+                f"{needed:.0%}",
+                "of offers; the rest would have come anyway",
+            )
+        )
+    body = "".join(
+        f'<div class="mlw-tile"><span>{escape(label)}</span><b>{escape(number)}</b><small>{escape(note)}</small></div>'
+        for label, number, note in tiles
+    )
+    st.html(
+        f'<div class="mlw-kicker"><div class="mlw-mark mlw-{said.state}"><span aria-hidden="true">{ICONS[said.state]}'
+        f"</span>{said.mark}</div><span>{escape(title)}</span></div>"
+        f'<h1 class="mlw-sentence" role="status">{sentence}</h1><div class="mlw-tiles">{body}</div>'
+    )
+
+
+@st.fragment
+def proposal(answer: Answer, charter: Charter) -> None:
+    "Sentence, numbers and curve; only this part runs again when the slider moves."
+    top = st.container()
+    start = point_at(answer.proposal, answer.capacity).offers
+    offers = st.select_slider(
+        f"Offers a week (capacity: {answer.capacity:,})",
+        options=answer.proposal.offers,
+        value=start,
+        format_func=lambda number: f"{number:,}",
+        key="offers",
+    )
+    point = point_at(answer.proposal, offers)
+    with top:
+        headline(answer, point, charter.title)
+    st.markdown("**Profit a month** by the number of offers a week")
+    st.plotly_chart(
+        figures.profit_curve(answer, point),
+        config=figures.CONFIG,
+        key="profit-curve",
+        alt=f"Expected profit a month in {answer.currency} by offers a week, for every way of choosing",
+    )
+    st.html(
+        f"<p><b>Why this one.</b> {escape(answer.reason)}</p><p class='mlw-small'>The rule takes {escape(charter.baseline.meaning)}. Offers beyond what pays are not sent.</p>"
+    )
+
+
+def definition_list(facts: tuple[Fact, ...], *, style: str = "") -> None:
+    "Labelled lines."
+    rows = "".join(
+        f"<dt>{escape(fact.label)}</dt><dd>{escape(fact.value)}{f'<small>{escape(fact.note)}</small>' if fact.note else ''}</dd>"
+        for fact in facts
+    )
+    st.html(f'<dl class="mlw-facts {style}">{rows}</dl>')
+
+
+def comparison(answer: Answer) -> None:
+    "Every way of choosing, at the capacity."
+    rows = []
+    for policy in answer.policies:
+        at = point_at(policy, answer.capacity)
+        gain = policy.gain[policy.offers.index(at.offers)]
+        rule = policy.kind == "rule"
+        against = (
+            "—"
+            if rule
+            else f"{money(gain.value, answer.currency, sign=True)}<small>{between(gain, answer.currency)}</small>"
+        )
+        reached = "—" if policy.precision is None else f"{policy.precision:.0%}"
+        auc = policy.metrics.get("auc")
+        rows.append(
+            f"<tr><td>{escape(policy.label)}{' ✓' if policy.name == answer.chosen else ''}</td>"
+            f"<td>{money(at.profit.value, answer.currency)}<small>{between(at.profit, answer.currency)}</small></td>"
+            f"<td>{against}</td><td class='mlw-wide'>{reached}</td>"
+            f"<td class='mlw-wide'>{'—' if auc is None else f'{auc.value:.3f}'}</td></tr>"
+        )
+    st.html(
+        "<div class='mlw-scroll'><table><thead><tr><th>Choose by</th><th>Profit a month</th><th>Against the rule</th>"
+        "<th class='mlw-wide'>Offers that were needed</th><th class='mlw-wide'>AUC</th></tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f"<p class='mlw-small'>At {answer.capacity:,} offers a week. ✓ marks the proposal. AUC says how well a ranking "
+        "puts the right ones first.</p>"
+    )
+    if answer.proposal.calibration:
+        st.markdown("**Can the predicted chances be taken at their word?** On the dashed line they can.")
+        st.plotly_chart(
+            figures.calibration(answer),
+            config=figures.CONFIG,
+            key="calibration",
+            alt="Predicted chance against the share that happened",
+        )
+
+
+def next_list(answer: Answer, root: Path) -> None:
+    "Who is on the list, its first lines, and the whole of it to take away."
+    st.subheader("Who is on the next list")
+    table = cached(read_offers, root, files=(root / "data" / "offers.parquet",))
+    definition_list((Fact("Drawn up for", day(answer.next_as_of)), *answer.facts), style="mlw-pairs")
+    lines = first_lines(table, answer)
+    head = "".join(f"<th>{escape(name)}</th>" for name in (lines[0] if lines else ()))
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line.values()) + "</tr>" for line in lines
+    )
+    st.html(
+        f"<div class='mlw-scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+    st.download_button(
+        f"Download all {table.num_rows:,} (CSV)",
+        as_csv(table),
+        file_name=f"offers-{answer.next_as_of[:10]}.csv",
+        mime="text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+
+
+def assumptions(answer: Answer) -> None:
+    "What nobody has measured yet, and how much hangs on it."
+    st.subheader("What is assumed, not measured")
+    guesses = [row["text"] for row in answer.assumptions if row["low"] is not None]
+    given = [row["text"] for row in answer.assumptions if row["low"] is None]
+    st.html("".join(f"<p>{escape(text)}</p>" for text in guesses))
+    if answer.trials:
+        st.markdown("**Profit a month**, should the save rate be lower or higher than assumed")
+        st.plotly_chart(
+            figures.sensitivity(answer),
+            config=figures.CONFIG,
+            key="sensitivity",
+            alt="Profit a month of the proposal for a low, the assumed and a high save rate",
+        )
+    if answer.break_even is not None:
+        st.html(
+            f"<p class='mlw-small'>The offers pay for themselves from a save rate of {answer.break_even:.1%} upwards.</p>"
+        )
+    if given:
+        with st.expander("The other terms"):
+            st.html("<ul>" + "".join(f"<li>{escape(text)}</li>" for text in given) + "</ul>")
+
+
+def rests_on(answer: Answer, charter: Charter, root: Path) -> None:
+    "Data, model, test, commit, owner, and where to look further."
+    st.subheader("What this rests on")
+    files = (
+        root / "reports" / "data.json",
+        root / "reports" / "evaluation.json",
+        root / ".git" / "logs" / "HEAD",
+    )
+    owner = Fact("Owner", charter.owner, f"To be reviewed by {day(charter.review_date)}")
+    definition_list((*cached(foundations, root, answer, files=files), owner))
+    stages = executed(root / "reports" / "notebooks")
+    with st.container(horizontal=True):
+        st.page_link("views/features.py", label="What the model looks at", icon=":material/list:")
+        for stage in stages:
+            label = f"Executed notebook: {stage}"
+            st.page_link(
+                "views/notebooks.py",
+                label=label,
+                icon=":material/description:",
+                query_params={"stage": stage},
+            )
+
+
+with explained():
+    root = project()
+    charter = cached(load_params, root, files=(root / "params.yaml",)).charter
+    answer = cached(read_answer, root, files=(root / "reports" / "evaluation.json",))
+    proposal(answer, charter)
+    with st.expander("How the ways of choosing compare"):
+        comparison(answer)
+    left, right = st.columns(2, gap="medium")
+    with left:
+        next_list(answer, root)
+    with right:
+        assumptions(answer)
+    rests_on(answer, charter, root)

@@ -1,0 +1,181 @@
+"""What a person sees: the page in a real Chromium, on a desktop and a phone, by day and by night."""
+
+import re
+from urllib.parse import urlsplit
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+PAGES = {"answer": "/", "features": "/features", "notebooks": "/notebooks"}
+# Streamlit asks for these to find out below which path it is served; opened directly, a page answers 404.
+PROBES = re.compile(r"/(features|notebooks)/_stcore/(health|host-config)$")
+
+
+class Visit:
+    "A page as one person sees it, with everything it asked for and complained about."
+
+    def __init__(self, browser, address: str, size: str, scheme: str) -> None:
+        width, height = SIZES[size]
+        self.context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        self.page, self.address = self.context.new_page(), address
+        self.requests, self.complaints = [], []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("response", self._response)
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _response(self, response) -> None:
+        if response.status >= 400 and not PROBES.search(response.url):
+            self.complaints.append(f"{response.status} {response.url}")
+
+    def _console(self, message) -> None:
+        # A failed request is judged by _response, which knows its address.
+        if message.type == "error" and not message.text.startswith("Failed to load resource"):
+            self.complaints.append(message.text)
+
+    def open(self, path: str) -> None:
+        "Go to a page and wait until it has settled."
+        self.page.goto(self.address + path)
+        self.page.locator(".stMain h1, .mlw-message").first.wait_for()
+        self.page.locator('.stApp[data-test-script-state="notRunning"]').wait_for()
+
+    def overflow(self) -> int:
+        "By how many pixels the page is wider than its window."
+        return self.page.evaluate(
+            "Math.max(...['.stMain', '.stApp', 'html'].map(name => document.querySelector(name))"
+            ".map(part => part.scrollWidth - part.clientWidth))"
+        )
+
+    def elsewhere(self) -> list[str]:
+        "Requests that left this machine's server."
+        own = urlsplit(self.address).netloc
+        return [
+            url
+            for url in self.requests
+            if urlsplit(url).scheme not in ("data", "blob") and urlsplit(url).netloc != own
+        ]
+
+    def picture(self, path) -> None:
+        "Keep the whole page as a picture."
+        height = self.page.evaluate("document.querySelector('.stMain').scrollHeight")
+        width = self.page.viewport_size["width"]
+        self.page.set_viewport_size({"width": width, "height": height})
+        self.page.wait_for_function(
+            "document.querySelector('.stMain').clientHeight >= window.innerHeight - 80"
+        )
+        self.page.screenshot(path=path)
+
+
+@pytest.fixture
+def visit(browser):
+    "Open the page as somebody: visit(address, size='phone', scheme='dark')."
+    visits = []
+
+    def start(address: str, *, size: str = "desktop", scheme: str = "light") -> Visit:
+        visits.append(Visit(browser, address, size, scheme))
+        return visits[-1]
+
+    yield start
+    for one in visits:
+        one.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_fits_its_window_without_errors_or_outside_requests(
+    visit, served, test_artefacts, name, size, scheme
+):
+    seen = visit(served, size=size, scheme=scheme)
+    seen.open(PAGES[name])
+    seen.page.locator(".js-plotly-plot .main-svg").first.wait_for()
+    assert seen.overflow() <= 0
+    seen.picture(test_artefacts / f"{name}-{size}-{scheme}.png")
+    assert seen.elsewhere() == []
+    assert seen.complaints == []
+
+
+def luminance(colour: str) -> float:
+    "Relative luminance of a CSS rgb() colour."
+    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])
+def test_the_page_follows_the_readers_system_and_stays_readable(visit, served, scheme, dark):
+    seen = visit(served, scheme=scheme)
+    seen.open("/")
+    style = "([part, name]) => getComputedStyle(document.querySelector(part))[name]"
+    ground = luminance(seen.page.evaluate(style, [".stApp", "backgroundColor"]))
+    assert (ground < 0.2) == dark
+    for part in (".mlw-sentence", ".mlw-mark", ".mlw-tile b"):
+        ink = luminance(seen.page.evaluate(style, [part, "color"]))
+        assert (max(ink, ground) + 0.05) / (min(ink, ground) + 0.05) >= 4.5, part
+
+
+def test_moving_the_slider_by_hand_moves_the_curves_mark_and_the_sentence(visit, served):
+    seen = visit(served)
+    seen.open("/")
+    mark = seen.page.locator(".js-plotly-plot .textpoint text")
+    mark.wait_for()
+    before, said = mark.bounding_box()["x"], seen.page.locator("h1").inner_text()
+    seen.page.get_by_role("slider").focus()
+    for _ in range(4):
+        seen.page.keyboard.press("ArrowRight")
+    seen.page.get_by_text("Send up to 500 offers").wait_for()
+    seen.page.wait_for_function(
+        "before => document.querySelector('.js-plotly-plot .textpoint text').getBoundingClientRect().x > before + 20",
+        arg=before,
+    )
+    assert seen.page.locator("h1").inner_text() != said
+    assert seen.complaints == []
+
+
+def test_the_links_lead_to_the_catalogue_and_the_executed_notebook(visit, served):
+    seen = visit(served)
+    seen.open("/")
+    seen.page.get_by_role("link", name="Executed notebook: evaluate").click()
+    seen.page.get_by_text("The made-up stage evaluate.").wait_for()
+    assert urlsplit(seen.page.url).query == "stage=evaluate"
+    seen.open("/")
+    seen.page.get_by_role("link", name="What the model looks at").click()
+    seen.page.get_by_role("heading", name="The catalogue").wait_for()
+    assert seen.complaints == []
+
+
+def test_the_list_and_the_notebook_download_as_they_are(visit, served):
+    seen = visit(served)
+    seen.open("/")
+    with seen.page.expect_download() as waiting:
+        seen.page.get_by_role("button", name="Download all 400 (CSV)").click()
+    assert waiting.value.suggested_filename == "offers-2018-01-01.csv"
+    lines = waiting.value.path().read_text().splitlines()
+    assert len(lines) == 401 and lines[0].startswith("household_id,rank")
+    seen.open("/notebooks?stage=evaluate")
+    with seen.page.expect_download() as waiting:
+        seen.page.get_by_role("button", name="Download as a web page").click()
+    assert waiting.value.path().read_text() == "<h1>Evaluate</h1>"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_an_empty_project_shows_the_one_command_to_run(visit, served_empty, test_artefacts, size):
+    seen = visit(served_empty, size=size)
+    for path in PAGES.values():
+        seen.open(path)
+        assert seen.page.locator(".mlw-message pre").inner_text() == "make run"
+    seen.open("/")
+    seen.picture(test_artefacts / f"empty-{size}.png")
+    assert seen.complaints == []
+
+
+def test_on_a_phone_the_other_pages_are_one_tap_behind_the_menu(visit, served):
+    seen = visit(served, size="phone")
+    seen.open("/")
+    seen.page.get_by_test_id("stExpandSidebarButton").click()
+    seen.page.get_by_role("link", name="Features", exact=True).click()
+    seen.page.get_by_role("heading", name="What the model looks at").wait_for()
