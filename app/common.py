@@ -47,7 +47,7 @@ def explained(
         _message(
             title,
             "<p>To produce everything that this page shows, run this in the project's folder, then reload:</p>"
-            f"<pre>make run</pre><p class='mlw-small'>{escape(str(error))}</p>",
+            f"<pre>make run</pre><p class='mlw-small'>{escape(str(error).replace(f'{Path.cwd()}/', ''))}</p>",
         )
 
 
@@ -56,13 +56,10 @@ def project() -> Path:
     return find_root()
 
 
-ORDER = ("data", "features", "train", "evaluate")
+ORDER = ("Data", "Features", "Train", "Evaluate")
 
 
 def executed(folder: Path) -> dict[str, Path]:
-    "The executed notebooks by stage, in the order of the pipeline."
-    found = {path.stem: path for path in folder.glob("*.ipynb")}
-    rank = {stage: place for place, stage in enumerate(ORDER)}
-    return {
-        stage: found[stage] for stage in sorted(found, key=lambda stage: (rank.get(stage, len(rank)), stage))
-    }
+    "The executed notebooks by stage, as a reader writes it, in the order of the pipeline."
+    found = {path.stem.capitalize(): path for path in sorted(folder.glob("*.ipynb"))}
+    return {stage: found[stage] for stage in sorted(found, key=lambda stage: (*ORDER, stage).index(stage))}

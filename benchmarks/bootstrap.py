@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from ml_workbench.model.evaluation import Policy, candidate_policy, judge, rule_policy, unit_counts
+from ml_workbench.model.evaluation import Policy, candidate_policy, judge, rule_policy
+from ml_workbench.model.metrics import unit_counts
 from ml_workbench.model.snapshots import Feature, Schema
 from ml_workbench.model.value import Panel, panel_of, simulate
 from ml_workbench.plan.charter import Charter

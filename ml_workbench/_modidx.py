@@ -9,6 +9,1133 @@ d = {
         "lib_path": "ml_workbench",
     },
     "syms": {
+        "ml_workbench.data.compiler": {
+            "ml_workbench.data.compiler.Compiled": (
+                "data/compiler.html#compiled",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler.Compiled.statements": (
+                "data/compiler.html#compiled.statements",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler.Tiles": ("data/compiler.html#tiles", "ml_workbench/data/compiler.py"),
+            "ml_workbench.data.compiler.Tiles.ends": (
+                "data/compiler.html#tiles.ends",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler.Tiles.expiries": (
+                "data/compiler.html#tiles.expiries",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler.Tiles.number": (
+                "data/compiler.html#tiles.number",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler._Parts": (
+                "data/compiler.html#_parts",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler._Parts.column": (
+                "data/compiler.html#_parts.column",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler._Parts.within": (
+                "data/compiler.html#_parts.within",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler._assembly_sql": (
+                "data/compiler.html#_assembly_sql",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler._attributes_sql": (
+                "data/compiler.html#_attributes_sql",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler._calendar_sql": (
+                "data/compiler.html#_calendar_sql",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler._decomposed": (
+                "data/compiler.html#_decomposed",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler._distinct_sql": (
+                "data/compiler.html#_distinct_sql",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler._events_sql": (
+                "data/compiler.html#_events_sql",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler._extremes_sql": (
+                "data/compiler.html#_extremes_sql",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler._filtered": (
+                "data/compiler.html#_filtered",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler._finished": (
+                "data/compiler.html#_finished",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler._moments": (
+                "data/compiler.html#_moments",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler._plain_sql": (
+                "data/compiler.html#_plain_sql",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler._reading": (
+                "data/compiler.html#_reading",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler._running_sql": (
+                "data/compiler.html#_running_sql",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler._source_sql": (
+                "data/compiler.html#_source_sql",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler._sum": ("data/compiler.html#_sum", "ml_workbench/data/compiler.py"),
+            "ml_workbench.data.compiler._tile_sql": (
+                "data/compiler.html#_tile_sql",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler._value": (
+                "data/compiler.html#_value",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler.compile_features": (
+                "data/compiler.html#compile_features",
+                "ml_workbench/data/compiler.py",
+            ),
+            "ml_workbench.data.compiler.timestamp": (
+                "data/compiler.html#timestamp",
+                "ml_workbench/data/compiler.py",
+            ),
+        },
+        "ml_workbench.data.contracts": {
+            "ml_workbench.data.contracts.Breach": (
+                "data/contracts.html#breach",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts.Breach.__str__": (
+                "data/contracts.html#breach.__str__",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts.Breach.share": (
+                "data/contracts.html#breach.share",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts.Column": (
+                "data/contracts.html#column",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts.Column.__post_init__": (
+                "data/contracts.html#column.__post_init__",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts.Inspection": (
+                "data/contracts.html#inspection",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts.Inspection.breaches": (
+                "data/contracts.html#inspection.breaches",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts.Inspection.tolerated": (
+                "data/contracts.html#inspection.tolerated",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts.Inspection.version": (
+                "data/contracts.html#inspection.version",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts.Limits": (
+                "data/contracts.html#limits",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts.Rule": (
+                "data/contracts.html#rule",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts.Table": (
+                "data/contracts.html#table",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts.Table.__post_init__": (
+                "data/contracts.html#table.__post_init__",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts.TableFacts": (
+                "data/contracts.html#tablefacts",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts._days_before": (
+                "data/contracts.html#_days_before",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts._examples": (
+                "data/contracts.html#_examples",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts._increasing": (
+                "data/contracts.html#_increasing",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts._inspect_table": (
+                "data/contracts.html#_inspect_table",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts._key_breach": (
+                "data/contracts.html#_key_breach",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts._moment": (
+                "data/contracts.html#_moment",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts._reference_breach": (
+                "data/contracts.html#_reference_breach",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts._references_declared": (
+                "data/contracts.html#_references_declared",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts._row_breaches": (
+                "data/contracts.html#_row_breaches",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts._shape_breaches": (
+                "data/contracts.html#_shape_breaches",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts._table_breaches": (
+                "data/contracts.html#_table_breaches",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts.check": (
+                "data/contracts.html#check",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts.column_rules": (
+                "data/contracts.html#column_rules",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts.contract_error": (
+                "data/contracts.html#contract_error",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts.inspect": (
+                "data/contracts.html#inspect",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts.literal": (
+                "data/contracts.html#literal",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts.previous_rows": (
+                "data/contracts.html#previous_rows",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts.quoted": (
+                "data/contracts.html#quoted",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts.report": (
+                "data/contracts.html#report",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts.scan": (
+                "data/contracts.html#scan",
+                "ml_workbench/data/contracts.py",
+            ),
+            "ml_workbench.data.contracts.time_rules": (
+                "data/contracts.html#time_rules",
+                "ml_workbench/data/contracts.py",
+            ),
+        },
+        "ml_workbench.data.declarations": {
+            "ml_workbench.data.declarations.Attribute": (
+                "data/declarations.html#attribute",
+                "ml_workbench/data/declarations.py",
+            ),
+            "ml_workbench.data.declarations.Derived": (
+                "data/declarations.html#derived",
+                "ml_workbench/data/declarations.py",
+            ),
+            "ml_workbench.data.declarations.Feature": (
+                "data/declarations.html#feature",
+                "ml_workbench/data/declarations.py",
+            ),
+            "ml_workbench.data.declarations.FeatureSet": (
+                "data/declarations.html#featureset",
+                "ml_workbench/data/declarations.py",
+            ),
+            "ml_workbench.data.declarations.FeatureSet.__post_init__": (
+                "data/declarations.html#featureset.__post_init__",
+                "ml_workbench/data/declarations.py",
+            ),
+            "ml_workbench.data.declarations.FeatureSet.columns": (
+                "data/declarations.html#featureset.columns",
+                "ml_workbench/data/declarations.py",
+            ),
+            "ml_workbench.data.declarations.FeatureSet.relation": (
+                "data/declarations.html#featureset.relation",
+                "ml_workbench/data/declarations.py",
+            ),
+            "ml_workbench.data.declarations.Relation": (
+                "data/declarations.html#relation",
+                "ml_workbench/data/declarations.py",
+            ),
+            "ml_workbench.data.declarations._check_feature": (
+                "data/declarations.html#_check_feature",
+                "ml_workbench/data/declarations.py",
+            ),
+            "ml_workbench.data.declarations._check_names": (
+                "data/declarations.html#_check_names",
+                "ml_workbench/data/declarations.py",
+            ),
+            "ml_workbench.data.declarations._derived_order": (
+                "data/declarations.html#_derived_order",
+                "ml_workbench/data/declarations.py",
+            ),
+            "ml_workbench.data.declarations.aggregates_of": (
+                "data/declarations.html#aggregates_of",
+                "ml_workbench/data/declarations.py",
+            ),
+            "ml_workbench.data.declarations.columns_of": (
+                "data/declarations.html#columns_of",
+                "ml_workbench/data/declarations.py",
+            ),
+            "ml_workbench.data.declarations.only": (
+                "data/declarations.html#only",
+                "ml_workbench/data/declarations.py",
+            ),
+            "ml_workbench.data.declarations.parsed": (
+                "data/declarations.html#parsed",
+                "ml_workbench/data/declarations.py",
+            ),
+            "ml_workbench.data.declarations.windows": (
+                "data/declarations.html#windows",
+                "ml_workbench/data/declarations.py",
+            ),
+            "ml_workbench.data.declarations.wrong": (
+                "data/declarations.html#wrong",
+                "ml_workbench/data/declarations.py",
+            ),
+        },
+        "ml_workbench.data.definitions": {
+            "ml_workbench.data.definitions.days_since": (
+                "data/definitions.html#days_since",
+                "ml_workbench/data/definitions.py",
+            ),
+            "ml_workbench.data.definitions.declare": (
+                "data/definitions.html#declare",
+                "ml_workbench/data/definitions.py",
+            ),
+            "ml_workbench.data.definitions.describe_schema": (
+                "data/definitions.html#describe_schema",
+                "ml_workbench/data/definitions.py",
+            ),
+            "ml_workbench.data.definitions.ratio": (
+                "data/definitions.html#ratio",
+                "ml_workbench/data/definitions.py",
+            ),
+            "ml_workbench.data.definitions.share": (
+                "data/definitions.html#share",
+                "ml_workbench/data/definitions.py",
+            ),
+        },
+        "ml_workbench.data.features": {
+            "ml_workbench.data.features._bind": ("data/features.html#_bind", "ml_workbench/data/features.py"),
+            "ml_workbench.data.features._relation_columns": (
+                "data/features.html#_relation_columns",
+                "ml_workbench/data/features.py",
+            ),
+            "ml_workbench.data.features.check_features": (
+                "data/features.html#check_features",
+                "ml_workbench/data/features.py",
+            ),
+            "ml_workbench.data.features.compute_features": (
+                "data/features.html#compute_features",
+                "ml_workbench/data/features.py",
+            ),
+            "ml_workbench.data.features.compute_labels": (
+                "data/features.html#compute_labels",
+                "ml_workbench/data/features.py",
+            ),
+            "ml_workbench.data.features.describe_features": (
+                "data/features.html#describe_features",
+                "ml_workbench/data/features.py",
+            ),
+            "ml_workbench.data.features.last_event": (
+                "data/features.html#last_event",
+                "ml_workbench/data/features.py",
+            ),
+            "ml_workbench.data.features.measure_costs": (
+                "data/features.html#measure_costs",
+                "ml_workbench/data/features.py",
+            ),
+            "ml_workbench.data.features.open_tables": (
+                "data/features.html#open_tables",
+                "ml_workbench/data/features.py",
+            ),
+            "ml_workbench.data.features.select_snapshots": (
+                "data/features.html#select_snapshots",
+                "ml_workbench/data/features.py",
+            ),
+            "ml_workbench.data.features.write_snapshots": (
+                "data/features.html#write_snapshots",
+                "ml_workbench/data/features.py",
+            ),
+        },
+        "ml_workbench.data.sources": {
+            "ml_workbench.data.sources.DuckDB": ("data/sources.html#duckdb", "ml_workbench/data/sources.py"),
+            "ml_workbench.data.sources.DuckDB.relation": (
+                "data/sources.html#duckdb.relation",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources.DuckDB.tables": (
+                "data/sources.html#duckdb.tables",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources.Extracted": (
+                "data/sources.html#extracted",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources.Files": ("data/sources.html#files", "ml_workbench/data/sources.py"),
+            "ml_workbench.data.sources.Files.relation": (
+                "data/sources.html#files.relation",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources.Files.tables": (
+                "data/sources.html#files.tables",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources.PostgreSQL": (
+                "data/sources.html#postgresql",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources.PostgreSQL.__exit__": (
+                "data/sources.html#postgresql.__exit__",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources.PostgreSQL.land": (
+                "data/sources.html#postgresql.land",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources.PostgreSQL.relation": (
+                "data/sources.html#postgresql.relation",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources.PostgreSQL.rows": (
+                "data/sources.html#postgresql.rows",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources.PostgreSQL.tables": (
+                "data/sources.html#postgresql.tables",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources.PostgreSQL.trouble": (
+                "data/sources.html#postgresql.trouble",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources.Source": ("data/sources.html#source", "ml_workbench/data/sources.py"),
+            "ml_workbench.data.sources.Source.__exit__": (
+                "data/sources.html#source.__exit__",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources.Source.relation": (
+                "data/sources.html#source.relation",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources.Source.tables": (
+                "data/sources.html#source.tables",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources._conversion_breaches": (
+                "data/sources.html#_conversion_breaches",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources._copy_statement": (
+                "data/sources.html#_copy_statement",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources._dropped_copies": (
+                "data/sources.html#_dropped_copies",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources._explained": (
+                "data/sources.html#_explained",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources._extract_table": (
+                "data/sources.html#_extract_table",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources._first_line": (
+                "data/sources.html#_first_line",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources._found_files": (
+                "data/sources.html#_found_files",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources._held_columns": (
+                "data/sources.html#_held_columns",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources._kind": ("data/sources.html#_kind", "ml_workbench/data/sources.py"),
+            "ml_workbench.data.sources._lost": ("data/sources.html#_lost", "ml_workbench/data/sources.py"),
+            "ml_workbench.data.sources._lost_values": (
+                "data/sources.html#_lost_values",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources._missing_tables": (
+                "data/sources.html#_missing_tables",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources._open_complete_journey": (
+                "data/sources.html#_open_complete_journey",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources._open_duckdb": (
+                "data/sources.html#_open_duckdb",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources._open_files": (
+                "data/sources.html#_open_files",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources._open_postgresql": (
+                "data/sources.html#_open_postgresql",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources._server_cast": (
+                "data/sources.html#_server_cast",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources._unreachable": (
+                "data/sources.html#_unreachable",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources._without": (
+                "data/sources.html#_without",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources.connect": (
+                "data/sources.html#connect",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources.extract": (
+                "data/sources.html#extract",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources.masked": ("data/sources.html#masked", "ml_workbench/data/sources.py"),
+            "ml_workbench.data.sources.open_source": (
+                "data/sources.html#open_source",
+                "ml_workbench/data/sources.py",
+            ),
+            "ml_workbench.data.sources.view_tables": (
+                "data/sources.html#view_tables",
+                "ml_workbench/data/sources.py",
+            ),
+        },
+        "ml_workbench.data.splits": {
+            "ml_workbench.data.splits.Slice": ("data/splits.html#slice", "ml_workbench/data/splits.py"),
+            "ml_workbench.data.splits.Slice.first": (
+                "data/splits.html#slice.first",
+                "ml_workbench/data/splits.py",
+            ),
+            "ml_workbench.data.splits.Slice.last": (
+                "data/splits.html#slice.last",
+                "ml_workbench/data/splits.py",
+            ),
+            "ml_workbench.data.splits._check_gap": (
+                "data/splits.html#_check_gap",
+                "ml_workbench/data/splits.py",
+            ),
+            "ml_workbench.data.splits._moment": ("data/splits.html#_moment", "ml_workbench/data/splits.py"),
+            "ml_workbench.data.splits._slice": ("data/splits.html#_slice", "ml_workbench/data/splits.py"),
+            "ml_workbench.data.splits._text": ("data/splits.html#_text", "ml_workbench/data/splits.py"),
+            "ml_workbench.data.splits.as_of_grid": (
+                "data/splits.html#as_of_grid",
+                "ml_workbench/data/splits.py",
+            ),
+            "ml_workbench.data.splits.check_labels": (
+                "data/splits.html#check_labels",
+                "ml_workbench/data/splits.py",
+            ),
+            "ml_workbench.data.splits.check_reach": (
+                "data/splits.html#check_reach",
+                "ml_workbench/data/splits.py",
+            ),
+            "ml_workbench.data.splits.describe_slices": (
+                "data/splits.html#describe_slices",
+                "ml_workbench/data/splits.py",
+            ),
+            "ml_workbench.data.splits.plan_slices": (
+                "data/splits.html#plan_slices",
+                "ml_workbench/data/splits.py",
+            ),
+        },
+        "ml_workbench.data.tables": {
+            "ml_workbench.data.tables._band": ("data/tables.html#_band", "ml_workbench/data/tables.py"),
+            "ml_workbench.data.tables._identifier": (
+                "data/tables.html#_identifier",
+                "ml_workbench/data/tables.py",
+            ),
+            "ml_workbench.data.tables._money": ("data/tables.html#_money", "ml_workbench/data/tables.py"),
+            "ml_workbench.data.tables._week": ("data/tables.html#_week", "ml_workbench/data/tables.py"),
+        },
+        "ml_workbench.model.artifact": {
+            "ml_workbench.model.artifact._in_order": (
+                "model/artifact.html#_in_order",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact._normalised": (
+                "model/artifact.html#_normalised",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact.read_model": (
+                "model/artifact.html#read_model",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact.write_model": (
+                "model/artifact.html#write_model",
+                "ml_workbench/model/artifact.py",
+            ),
+        },
+        "ml_workbench.model.candidates": {
+            "ml_workbench.model.candidates.BoostedTrees": (
+                "model/candidates.html#boostedtrees",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.BoostedTrees.decision_function": (
+                "model/candidates.html#boostedtrees.decision_function",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.Candidate": (
+                "model/candidates.html#candidate",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.Fitted": (
+                "model/candidates.html#fitted",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.Fitted.estimator": (
+                "model/candidates.html#fitted.estimator",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.Fitted.probability": (
+                "model/candidates.html#fitted.probability",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.Fitted.score": (
+                "model/candidates.html#fitted.score",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.RankByColumn": (
+                "model/candidates.html#rankbycolumn",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.RankByColumn.__init__": (
+                "model/candidates.html#rankbycolumn.__init__",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.RankByColumn.__sklearn_tags__": (
+                "model/candidates.html#rankbycolumn.__sklearn_tags__",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.RankByColumn._signed": (
+                "model/candidates.html#rankbycolumn._signed",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.RankByColumn.decision_function": (
+                "model/candidates.html#rankbycolumn.decision_function",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.RankByColumn.fit": (
+                "model/candidates.html#rankbycolumn.fit",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.RankByColumn.predict": (
+                "model/candidates.html#rankbycolumn.predict",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.SignedLog": (
+                "model/candidates.html#signedlog",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.SignedLog.__sklearn_tags__": (
+                "model/candidates.html#signedlog.__sklearn_tags__",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.SignedLog.fit": (
+                "model/candidates.html#signedlog.fit",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.SignedLog.transform": (
+                "model/candidates.html#signedlog.transform",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates._fitted_pipeline": (
+                "model/candidates.html#_fitted_pipeline",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates._for_linear": (
+                "model/candidates.html#_for_linear",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates._for_trees": (
+                "model/candidates.html#_for_trees",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates._logistic_regression": (
+                "model/candidates.html#_logistic_regression",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates._xgboost": (
+                "model/candidates.html#_xgboost",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.candidate_named": (
+                "model/candidates.html#candidate_named",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.fit_candidate": (
+                "model/candidates.html#fit_candidate",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.importances": (
+                "model/candidates.html#importances",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.prediction_table": (
+                "model/candidates.html#prediction_table",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.rule_candidate": (
+                "model/candidates.html#rule_candidate",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.training_report": (
+                "model/candidates.html#training_report",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.validation_metrics": (
+                "model/candidates.html#validation_metrics",
+                "ml_workbench/model/candidates.py",
+            ),
+        },
+        "ml_workbench.model.evaluation": {
+            "ml_workbench.model.evaluation.AtCapacity": (
+                "model/evaluation.html#atcapacity",
+                "ml_workbench/model/evaluation.py",
+            ),
+            "ml_workbench.model.evaluation.Curve": (
+                "model/evaluation.html#curve",
+                "ml_workbench/model/evaluation.py",
+            ),
+            "ml_workbench.model.evaluation.Draws": (
+                "model/evaluation.html#draws",
+                "ml_workbench/model/evaluation.py",
+            ),
+            "ml_workbench.model.evaluation.Draws.profit": (
+                "model/evaluation.html#draws.profit",
+                "ml_workbench/model/evaluation.py",
+            ),
+            "ml_workbench.model.evaluation.Metrics": (
+                "model/evaluation.html#metrics",
+                "ml_workbench/model/evaluation.py",
+            ),
+            "ml_workbench.model.evaluation.Policy": (
+                "model/evaluation.html#policy",
+                "ml_workbench/model/evaluation.py",
+            ),
+            "ml_workbench.model.evaluation.Result": (
+                "model/evaluation.html#result",
+                "ml_workbench/model/evaluation.py",
+            ),
+            "ml_workbench.model.evaluation.Result.as_json": (
+                "model/evaluation.html#result.as_json",
+                "ml_workbench/model/evaluation.py",
+            ),
+            "ml_workbench.model.evaluation._bands": (
+                "model/evaluation.html#_bands",
+                "ml_workbench/model/evaluation.py",
+            ),
+            "ml_workbench.model.evaluation._metrics": (
+                "model/evaluation.html#_metrics",
+                "ml_workbench/model/evaluation.py",
+            ),
+            "ml_workbench.model.evaluation._money": (
+                "model/evaluation.html#_money",
+                "ml_workbench/model/evaluation.py",
+            ),
+            "ml_workbench.model.evaluation._outcome": (
+                "model/evaluation.html#_outcome",
+                "ml_workbench/model/evaluation.py",
+            ),
+            "ml_workbench.model.evaluation._running_cost": (
+                "model/evaluation.html#_running_cost",
+                "ml_workbench/model/evaluation.py",
+            ),
+            "ml_workbench.model.evaluation.calibration_table": (
+                "model/evaluation.html#calibration_table",
+                "ml_workbench/model/evaluation.py",
+            ),
+            "ml_workbench.model.evaluation.candidate_policy": (
+                "model/evaluation.html#candidate_policy",
+                "ml_workbench/model/evaluation.py",
+            ),
+            "ml_workbench.model.evaluation.curve_table": (
+                "model/evaluation.html#curve_table",
+                "ml_workbench/model/evaluation.py",
+            ),
+            "ml_workbench.model.evaluation.judge": (
+                "model/evaluation.html#judge",
+                "ml_workbench/model/evaluation.py",
+            ),
+            "ml_workbench.model.evaluation.metrics_json": (
+                "model/evaluation.html#metrics_json",
+                "ml_workbench/model/evaluation.py",
+            ),
+            "ml_workbench.model.evaluation.policies_of": (
+                "model/evaluation.html#policies_of",
+                "ml_workbench/model/evaluation.py",
+            ),
+            "ml_workbench.model.evaluation.rule_policy": (
+                "model/evaluation.html#rule_policy",
+                "ml_workbench/model/evaluation.py",
+            ),
+            "ml_workbench.model.evaluation.with_predictions": (
+                "model/evaluation.html#with_predictions",
+                "ml_workbench/model/evaluation.py",
+            ),
+            "ml_workbench.model.evaluation.write_csv": (
+                "model/evaluation.html#write_csv",
+                "ml_workbench/model/evaluation.py",
+            ),
+        },
+        "ml_workbench.model.metrics": {
+            "ml_workbench.model.metrics.CalibrationBin": (
+                "model/metrics.html#calibrationbin",
+                "ml_workbench/model/metrics.py",
+            ),
+            "ml_workbench.model.metrics.Interval": (
+                "model/metrics.html#interval",
+                "ml_workbench/model/metrics.py",
+            ),
+            "ml_workbench.model.metrics.Interval.times": (
+                "model/metrics.html#interval.times",
+                "ml_workbench/model/metrics.py",
+            ),
+            "ml_workbench.model.metrics.brier_draws": (
+                "model/metrics.html#brier_draws",
+                "ml_workbench/model/metrics.py",
+            ),
+            "ml_workbench.model.metrics.calibration_bins": (
+                "model/metrics.html#calibration_bins",
+                "ml_workbench/model/metrics.py",
+            ),
+            "ml_workbench.model.metrics.interval_of": (
+                "model/metrics.html#interval_of",
+                "ml_workbench/model/metrics.py",
+            ),
+            "ml_workbench.model.metrics.lift_draws": (
+                "model/metrics.html#lift_draws",
+                "ml_workbench/model/metrics.py",
+            ),
+            "ml_workbench.model.metrics.ranking_draws": (
+                "model/metrics.html#ranking_draws",
+                "ml_workbench/model/metrics.py",
+            ),
+            "ml_workbench.model.metrics.unit_counts": (
+                "model/metrics.html#unit_counts",
+                "ml_workbench/model/metrics.py",
+            ),
+            "ml_workbench.model.metrics.unit_sums": (
+                "model/metrics.html#unit_sums",
+                "ml_workbench/model/metrics.py",
+            ),
+            "ml_workbench.model.metrics.weighted_ranking": (
+                "model/metrics.html#weighted_ranking",
+                "ml_workbench/model/metrics.py",
+            ),
+            "ml_workbench.model.metrics.wilson": (
+                "model/metrics.html#wilson",
+                "ml_workbench/model/metrics.py",
+            ),
+        },
+        "ml_workbench.model.proposal": {
+            "ml_workbench.model.proposal.NextList": (
+                "model/proposal.html#nextlist",
+                "ml_workbench/model/proposal.py",
+            ),
+            "ml_workbench.model.proposal.Proposal": (
+                "model/proposal.html#proposal",
+                "ml_workbench/model/proposal.py",
+            ),
+            "ml_workbench.model.proposal.Sensitivity": (
+                "model/proposal.html#sensitivity",
+                "ml_workbench/model/proposal.py",
+            ),
+            "ml_workbench.model.proposal._doubt": (
+                "model/proposal.html#_doubt",
+                "ml_workbench/model/proposal.py",
+            ),
+            "ml_workbench.model.proposal._earned": (
+                "model/proposal.html#_earned",
+                "ml_workbench/model/proposal.py",
+            ),
+            "ml_workbench.model.proposal._facts": (
+                "model/proposal.html#_facts",
+                "ml_workbench/model/proposal.py",
+            ),
+            "ml_workbench.model.proposal._offers": (
+                "model/proposal.html#_offers",
+                "ml_workbench/model/proposal.py",
+            ),
+            "ml_workbench.model.proposal._reason": (
+                "model/proposal.html#_reason",
+                "ml_workbench/model/proposal.py",
+            ),
+            "ml_workbench.model.proposal._sentence": (
+                "model/proposal.html#_sentence",
+                "ml_workbench/model/proposal.py",
+            ),
+            "ml_workbench.model.proposal._short": (
+                "model/proposal.html#_short",
+                "ml_workbench/model/proposal.py",
+            ),
+            "ml_workbench.model.proposal._worth_it": (
+                "model/proposal.html#_worth_it",
+                "ml_workbench/model/proposal.py",
+            ),
+            "ml_workbench.model.proposal.assumptions": (
+                "model/proposal.html#assumptions",
+                "ml_workbench/model/proposal.py",
+            ),
+            "ml_workbench.model.proposal.break_even": (
+                "model/proposal.html#break_even",
+                "ml_workbench/model/proposal.py",
+            ),
+            "ml_workbench.model.proposal.evaluation_report": (
+                "model/proposal.html#evaluation_report",
+                "ml_workbench/model/proposal.py",
+            ),
+            "ml_workbench.model.proposal.next_list": (
+                "model/proposal.html#next_list",
+                "ml_workbench/model/proposal.py",
+            ),
+            "ml_workbench.model.proposal.not_worse": (
+                "model/proposal.html#not_worse",
+                "ml_workbench/model/proposal.py",
+            ),
+            "ml_workbench.model.proposal.propose": (
+                "model/proposal.html#propose",
+                "ml_workbench/model/proposal.py",
+            ),
+            "ml_workbench.model.proposal.sensitivity": (
+                "model/proposal.html#sensitivity",
+                "ml_workbench/model/proposal.py",
+            ),
+            "ml_workbench.model.proposal.shortfall": (
+                "model/proposal.html#shortfall",
+                "ml_workbench/model/proposal.py",
+            ),
+            "ml_workbench.model.proposal.telling_features": (
+                "model/proposal.html#telling_features",
+                "ml_workbench/model/proposal.py",
+            ),
+            "ml_workbench.model.proposal.whom": (
+                "model/proposal.html#whom",
+                "ml_workbench/model/proposal.py",
+            ),
+        },
+        "ml_workbench.model.snapshots": {
+            "ml_workbench.model.snapshots.Feature": (
+                "model/snapshots.html#feature",
+                "ml_workbench/model/snapshots.py",
+            ),
+            "ml_workbench.model.snapshots.Schema": (
+                "model/snapshots.html#schema",
+                "ml_workbench/model/snapshots.py",
+            ),
+            "ml_workbench.model.snapshots.Schema.names": (
+                "model/snapshots.html#schema.names",
+                "ml_workbench/model/snapshots.py",
+            ),
+            "ml_workbench.model.snapshots.Schema.of_kind": (
+                "model/snapshots.html#schema.of_kind",
+                "ml_workbench/model/snapshots.py",
+            ),
+            "ml_workbench.model.snapshots.labels_of": (
+                "model/snapshots.html#labels_of",
+                "ml_workbench/model/snapshots.py",
+            ),
+            "ml_workbench.model.snapshots.read_schema": (
+                "model/snapshots.html#read_schema",
+                "ml_workbench/model/snapshots.py",
+            ),
+            "ml_workbench.model.snapshots.read_slices": (
+                "model/snapshots.html#read_slices",
+                "ml_workbench/model/snapshots.py",
+            ),
+            "ml_workbench.model.snapshots.schema_from": (
+                "model/snapshots.html#schema_from",
+                "ml_workbench/model/snapshots.py",
+            ),
+            "ml_workbench.model.snapshots.slice_of": (
+                "model/snapshots.html#slice_of",
+                "ml_workbench/model/snapshots.py",
+            ),
+            "ml_workbench.model.snapshots.without_families": (
+                "model/snapshots.html#without_families",
+                "ml_workbench/model/snapshots.py",
+            ),
+            "ml_workbench.model.snapshots.write_table": (
+                "model/snapshots.html#write_table",
+                "ml_workbench/model/snapshots.py",
+            ),
+        },
+        "ml_workbench.model.story": {
+            "ml_workbench.model.story.Answer": ("model/story.html#answer", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story.Answer.policy": (
+                "model/story.html#answer.policy",
+                "ml_workbench/model/story.py",
+            ),
+            "ml_workbench.model.story.Answer.proposal": (
+                "model/story.html#answer.proposal",
+                "ml_workbench/model/story.py",
+            ),
+            "ml_workbench.model.story.Block": ("model/story.html#block", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story.Catalogue": (
+                "model/story.html#catalogue",
+                "ml_workbench/model/story.py",
+            ),
+            "ml_workbench.model.story.Fact": ("model/story.html#fact", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story.Family": ("model/story.html#family", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story.Feature": ("model/story.html#feature", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story.Point": ("model/story.html#point", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story.Policy": ("model/story.html#policy", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story.Span": ("model/story.html#span", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story.Span.sure": (
+                "model/story.html#span.sure",
+                "ml_workbench/model/story.py",
+            ),
+            "ml_workbench.model.story.Span.times": (
+                "model/story.html#span.times",
+                "ml_workbench/model/story.py",
+            ),
+            "ml_workbench.model.story.Trial": ("model/story.html#trial", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story.Verdict": ("model/story.html#verdict", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story.Verdict.mark": (
+                "model/story.html#verdict.mark",
+                "ml_workbench/model/story.py",
+            ),
+            "ml_workbench.model.story._bands": ("model/story.html#_bands", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story._cell": ("model/story.html#_cell", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story._git": ("model/story.html#_git", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story._monthly": ("model/story.html#_monthly", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story._optional": (
+                "model/story.html#_optional",
+                "ml_workbench/model/story.py",
+            ),
+            "ml_workbench.model.story._policy": ("model/story.html#_policy", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story._proposed": (
+                "model/story.html#_proposed",
+                "ml_workbench/model/story.py",
+            ),
+            "ml_workbench.model.story._shaped": ("model/story.html#_shaped", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story._shown": ("model/story.html#_shown", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story._skill": ("model/story.html#_skill", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story._span": ("model/story.html#_span", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story._spans": ("model/story.html#_spans", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story._state": ("model/story.html#_state", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story._trial": ("model/story.html#_trial", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story._worth": ("model/story.html#_worth", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story.answer_from": (
+                "model/story.html#answer_from",
+                "ml_workbench/model/story.py",
+            ),
+            "ml_workbench.model.story.as_csv": ("model/story.html#as_csv", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story.between": ("model/story.html#between", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story.commit_of": (
+                "model/story.html#commit_of",
+                "ml_workbench/model/story.py",
+            ),
+            "ml_workbench.model.story.day": ("model/story.html#day", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story.families": ("model/story.html#families", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story.first_lines": (
+                "model/story.html#first_lines",
+                "ml_workbench/model/story.py",
+            ),
+            "ml_workbench.model.story.foundations": (
+                "model/story.html#foundations",
+                "ml_workbench/model/story.py",
+            ),
+            "ml_workbench.model.story.point_at": ("model/story.html#point_at", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story.read_answer": (
+                "model/story.html#read_answer",
+                "ml_workbench/model/story.py",
+            ),
+            "ml_workbench.model.story.read_catalogue": (
+                "model/story.html#read_catalogue",
+                "ml_workbench/model/story.py",
+            ),
+            "ml_workbench.model.story.read_notebook": (
+                "model/story.html#read_notebook",
+                "ml_workbench/model/story.py",
+            ),
+            "ml_workbench.model.story.read_offers": (
+                "model/story.html#read_offers",
+                "ml_workbench/model/story.py",
+            ),
+            "ml_workbench.model.story.ticks": ("model/story.html#ticks", "ml_workbench/model/story.py"),
+            "ml_workbench.model.story.verdict": ("model/story.html#verdict", "ml_workbench/model/story.py"),
+        },
+        "ml_workbench.model.value": {
+            "ml_workbench.model.value.Outcome": ("model/value.html#outcome", "ml_workbench/model/value.py"),
+            "ml_workbench.model.value.Outcome.per_week": (
+                "model/value.html#outcome.per_week",
+                "ml_workbench/model/value.py",
+            ),
+            "ml_workbench.model.value.Panel": ("model/value.html#panel", "ml_workbench/model/value.py"),
+            "ml_workbench.model.value.Panel.days": (
+                "model/value.html#panel.days",
+                "ml_workbench/model/value.py",
+            ),
+            "ml_workbench.model.value.Panel.units": (
+                "model/value.html#panel.units",
+                "ml_workbench/model/value.py",
+            ),
+            "ml_workbench.model.value._order": ("model/value.html#_order", "ml_workbench/model/value.py"),
+            "ml_workbench.model.value.curve_sizes": (
+                "model/value.html#curve_sizes",
+                "ml_workbench/model/value.py",
+            ),
+            "ml_workbench.model.value.expected_profit": (
+                "model/value.html#expected_profit",
+                "ml_workbench/model/value.py",
+            ),
+            "ml_workbench.model.value.first_by_score": (
+                "model/value.html#first_by_score",
+                "ml_workbench/model/value.py",
+            ),
+            "ml_workbench.model.value.panel_of": ("model/value.html#panel_of", "ml_workbench/model/value.py"),
+            "ml_workbench.model.value.simulate": ("model/value.html#simulate", "ml_workbench/model/value.py"),
+            "ml_workbench.model.value.value_if_saved": (
+                "model/value.html#value_if_saved",
+                "ml_workbench/model/value.py",
+            ),
+        },
         "ml_workbench.plan.charter": {
             "ml_workbench.plan.charter.Assumption": (
                 "plan/charter.html#assumption",
@@ -35,6 +1162,7 @@ d = {
                 "plan/charter.html#section",
                 "ml_workbench/plan/charter.py",
             ),
+            "ml_workbench.plan.charter._day": ("plan/charter.html#_day", "ml_workbench/plan/charter.py"),
             "ml_workbench.plan.charter.money": ("plan/charter.html#money", "ml_workbench/plan/charter.py"),
         },
         "ml_workbench.plan.errors": {
@@ -84,6 +1212,8 @@ d = {
                 "plan/files.html#_move_into_place",
                 "ml_workbench/plan/files.py",
             ),
+            "ml_workbench.plan.files._outgoing": ("plan/files.html#_outgoing", "ml_workbench/plan/files.py"),
+            "ml_workbench.plan.files._recover": ("plan/files.html#_recover", "ml_workbench/plan/files.py"),
             "ml_workbench.plan.files._remove": ("plan/files.html#_remove", "ml_workbench/plan/files.py"),
             "ml_workbench.plan.files.read_json": ("plan/files.html#read_json", "ml_workbench/plan/files.py"),
             "ml_workbench.plan.files.replacing": ("plan/files.html#replacing", "ml_workbench/plan/files.py"),
@@ -113,6 +1243,10 @@ d = {
             ),
             "ml_workbench.plan.params._UniqueKeys": (
                 "plan/params.html#_uniquekeys",
+                "ml_workbench/plan/params.py",
+            ),
+            "ml_workbench.plan.params._distinct": (
+                "plan/params.html#_distinct",
                 "ml_workbench/plan/params.py",
             ),
             "ml_workbench.plan.params._explained": (
@@ -158,6 +1292,491 @@ d = {
             "ml_workbench.plan.settings.load_settings": (
                 "plan/settings.html#load_settings",
                 "ml_workbench/plan/settings.py",
+            ),
+        },
+        "ml_workbench.run.catalogue": {
+            "ml_workbench.run.catalogue.Entry": ("run/catalogue.html#entry", "ml_workbench/run/catalogue.py"),
+            "ml_workbench.run.catalogue._cells": (
+                "run/catalogue.html#_cells",
+                "ml_workbench/run/catalogue.py",
+            ),
+            "ml_workbench.run.catalogue._importance": (
+                "run/catalogue.html#_importance",
+                "ml_workbench/run/catalogue.py",
+            ),
+            "ml_workbench.run.catalogue.as_table": (
+                "run/catalogue.html#as_table",
+                "ml_workbench/run/catalogue.py",
+            ),
+            "ml_workbench.run.catalogue.entries": (
+                "run/catalogue.html#entries",
+                "ml_workbench/run/catalogue.py",
+            ),
+            "ml_workbench.run.catalogue.write_page": (
+                "run/catalogue.html#write_page",
+                "ml_workbench/run/catalogue.py",
+            ),
+        },
+        "ml_workbench.run.checks": {
+            "ml_workbench.run.checks._fix_defaults": (
+                "run/checks.html#_fix_defaults",
+                "ml_workbench/run/checks.py",
+            ),
+            "ml_workbench.run.checks._found": ("run/checks.html#_found", "ml_workbench/run/checks.py"),
+            "ml_workbench.run.checks._listed": ("run/checks.html#_listed", "ml_workbench/run/checks.py"),
+            "ml_workbench.run.checks._module_file": (
+                "run/checks.html#_module_file",
+                "ml_workbench/run/checks.py",
+            ),
+            "ml_workbench.run.checks._named_outputs": (
+                "run/checks.html#_named_outputs",
+                "ml_workbench/run/checks.py",
+            ),
+            "ml_workbench.run.checks._pipeline": ("run/checks.html#_pipeline", "ml_workbench/run/checks.py"),
+            "ml_workbench.run.checks._source_problems": (
+                "run/checks.html#_source_problems",
+                "ml_workbench/run/checks.py",
+            ),
+            "ml_workbench.run.checks._stage_problems": (
+                "run/checks.html#_stage_problems",
+                "ml_workbench/run/checks.py",
+            ),
+            "ml_workbench.run.checks.code": ("run/checks.html#code", "ml_workbench/run/checks.py"),
+            "ml_workbench.run.checks.fix": ("run/checks.html#fix", "ml_workbench/run/checks.py"),
+            "ml_workbench.run.checks.imported_files": (
+                "run/checks.html#imported_files",
+                "ml_workbench/run/checks.py",
+            ),
+            "ml_workbench.run.checks.pipeline_problems": (
+                "run/checks.html#pipeline_problems",
+                "ml_workbench/run/checks.py",
+            ),
+            "ml_workbench.run.checks.problems": ("run/checks.html#problems", "ml_workbench/run/checks.py"),
+            "ml_workbench.run.checks.sections_read": (
+                "run/checks.html#sections_read",
+                "ml_workbench/run/checks.py",
+            ),
+            "ml_workbench.run.checks.split_problems": (
+                "run/checks.html#split_problems",
+                "ml_workbench/run/checks.py",
+            ),
+            "ml_workbench.run.checks.untidiness": (
+                "run/checks.html#untidiness",
+                "ml_workbench/run/checks.py",
+            ),
+            "ml_workbench.run.checks.used_files": (
+                "run/checks.html#used_files",
+                "ml_workbench/run/checks.py",
+            ),
+            "ml_workbench.run.checks.with_modules": (
+                "run/checks.html#with_modules",
+                "ml_workbench/run/checks.py",
+            ),
+        },
+        "ml_workbench.run.cli": {
+            "ml_workbench.run.cli.Workbench": ("run/cli.html#workbench", "ml_workbench/run/cli.py"),
+            "ml_workbench.run.cli.Workbench.invoke": (
+                "run/cli.html#workbench.invoke",
+                "ml_workbench/run/cli.py",
+            ),
+            "ml_workbench.run.cli.Workbench.list_commands": (
+                "run/cli.html#workbench.list_commands",
+                "ml_workbench/run/cli.py",
+            ),
+            "ml_workbench.run.cli._again_with_surroundings": (
+                "run/cli.html#_again_with_surroundings",
+                "ml_workbench/run/cli.py",
+            ),
+            "ml_workbench.run.cli._reporter": ("run/cli.html#_reporter", "ml_workbench/run/cli.py"),
+            "ml_workbench.run.cli.app": ("run/cli.html#app", "ml_workbench/run/cli.py"),
+            "ml_workbench.run.cli.catalogue": ("run/cli.html#catalogue", "ml_workbench/run/cli.py"),
+            "ml_workbench.run.cli.check": ("run/cli.html#check", "ml_workbench/run/cli.py"),
+            "ml_workbench.run.cli.cli": ("run/cli.html#cli", "ml_workbench/run/cli.py"),
+            "ml_workbench.run.cli.compare": ("run/cli.html#compare", "ml_workbench/run/cli.py"),
+            "ml_workbench.run.cli.export": ("run/cli.html#export", "ml_workbench/run/cli.py"),
+            "ml_workbench.run.cli.main": ("run/cli.html#main", "ml_workbench/run/cli.py"),
+            "ml_workbench.run.cli.stage": ("run/cli.html#stage", "ml_workbench/run/cli.py"),
+            "ml_workbench.run.cli.version": ("run/cli.html#version", "ml_workbench/run/cli.py"),
+            "ml_workbench.run.cli.why": ("run/cli.html#why", "ml_workbench/run/cli.py"),
+        },
+        "ml_workbench.run.compare": {
+            "ml_workbench.run.compare.Run": ("run/compare.html#run", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare.Run.proposal": (
+                "run/compare.html#run.proposal",
+                "ml_workbench/run/compare.py",
+            ),
+            "ml_workbench.run.compare._all_experiments": (
+                "run/compare.html#_all_experiments",
+                "ml_workbench/run/compare.py",
+            ),
+            "ml_workbench.run.compare._differing": (
+                "run/compare.html#_differing",
+                "ml_workbench/run/compare.py",
+            ),
+            "ml_workbench.run.compare._git": ("run/compare.html#_git", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare._held": ("run/compare.html#_held", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare._interval": (
+                "run/compare.html#_interval",
+                "ml_workbench/run/compare.py",
+            ),
+            "ml_workbench.run.compare._named": ("run/compare.html#_named", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare._number": ("run/compare.html#_number", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare._run": ("run/compare.html#_run", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare.aligned": ("run/compare.html#aligned", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare.experiments": (
+                "run/compare.html#experiments",
+                "ml_workbench/run/compare.py",
+            ),
+            "ml_workbench.run.compare.flat": ("run/compare.html#flat", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare.rows": ("run/compare.html#rows", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare.runs": ("run/compare.html#runs", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare.table": ("run/compare.html#table", "ml_workbench/run/compare.py"),
+        },
+        "ml_workbench.run.copies": {
+            "ml_workbench.run.copies._drawn": ("run/copies.html#_drawn", "ml_workbench/run/copies.py"),
+            "ml_workbench.run.copies._exporter": ("run/copies.html#_exporter", "ml_workbench/run/copies.py"),
+            "ml_workbench.run.copies._figure": ("run/copies.html#_figure", "ml_workbench/run/copies.py"),
+            "ml_workbench.run.copies._last_state": (
+                "run/copies.html#_last_state",
+                "ml_workbench/run/copies.py",
+            ),
+            "ml_workbench.run.copies._library": ("run/copies.html#_library", "ml_workbench/run/copies.py"),
+            "ml_workbench.run.copies._normal_cell": (
+                "run/copies.html#_normal_cell",
+                "ml_workbench/run/copies.py",
+            ),
+            "ml_workbench.run.copies._streams": ("run/copies.html#_streams", "ml_workbench/run/copies.py"),
+            "ml_workbench.run.copies.as_page": ("run/copies.html#as_page", "ml_workbench/run/copies.py"),
+            "ml_workbench.run.copies.as_text": ("run/copies.html#as_text", "ml_workbench/run/copies.py"),
+            "ml_workbench.run.copies.lasting": ("run/copies.html#lasting", "ml_workbench/run/copies.py"),
+            "ml_workbench.run.copies.merged": ("run/copies.html#merged", "ml_workbench/run/copies.py"),
+            "ml_workbench.run.copies.normalised": (
+                "run/copies.html#normalised",
+                "ml_workbench/run/copies.py",
+            ),
+            "ml_workbench.run.copies.page": ("run/copies.html#page", "ml_workbench/run/copies.py"),
+            "ml_workbench.run.copies.write_copies": (
+                "run/copies.html#write_copies",
+                "ml_workbench/run/copies.py",
+            ),
+        },
+        "ml_workbench.run.engines": {
+            "ml_workbench.run.engines.InProcessEngine": (
+                "run/engines.html#inprocessengine",
+                "ml_workbench/run/engines.py",
+            ),
+            "ml_workbench.run.engines.InProcessEngine.execute_managed_notebook": (
+                "run/engines.html#inprocessengine.execute_managed_notebook",
+                "ml_workbench/run/engines.py",
+            ),
+            "ml_workbench.run.engines.KernelEngine": (
+                "run/engines.html#kernelengine",
+                "ml_workbench/run/engines.py",
+            ),
+            "ml_workbench.run.engines.KernelEngine.execute_managed_notebook": (
+                "run/engines.html#kernelengine.execute_managed_notebook",
+                "ml_workbench/run/engines.py",
+            ),
+            "ml_workbench.run.engines.Watch": ("run/engines.html#watch", "ml_workbench/run/engines.py"),
+            "ml_workbench.run.engines.Watch.attach": (
+                "run/engines.html#watch.attach",
+                "ml_workbench/run/engines.py",
+            ),
+            "ml_workbench.run.engines._Printed": ("run/engines.html#_printed", "ml_workbench/run/engines.py"),
+            "ml_workbench.run.engines._Printed.__init__": (
+                "run/engines.html#_printed.__init__",
+                "ml_workbench/run/engines.py",
+            ),
+            "ml_workbench.run.engines._Printed.flush": (
+                "run/engines.html#_printed.flush",
+                "ml_workbench/run/engines.py",
+            ),
+            "ml_workbench.run.engines._Printed.isatty": (
+                "run/engines.html#_printed.isatty",
+                "ml_workbench/run/engines.py",
+            ),
+            "ml_workbench.run.engines._Printed.writable": (
+                "run/engines.html#_printed.writable",
+                "ml_workbench/run/engines.py",
+            ),
+            "ml_workbench.run.engines._Printed.write": (
+                "run/engines.html#_printed.write",
+                "ml_workbench/run/engines.py",
+            ),
+            "ml_workbench.run.engines._Printed.writelines": (
+                "run/engines.html#_printed.writelines",
+                "ml_workbench/run/engines.py",
+            ),
+            "ml_workbench.run.engines._Recorder": (
+                "run/engines.html#_recorder",
+                "ml_workbench/run/engines.py",
+            ),
+            "ml_workbench.run.engines._Recorder.print": (
+                "run/engines.html#_recorder.print",
+                "ml_workbench/run/engines.py",
+            ),
+            "ml_workbench.run.engines._Recorder.show": (
+                "run/engines.html#_recorder.show",
+                "ml_workbench/run/engines.py",
+            ),
+            "ml_workbench.run.engines._Stream": ("run/engines.html#_stream", "ml_workbench/run/engines.py"),
+            "ml_workbench.run.engines._Stream.flush": (
+                "run/engines.html#_stream.flush",
+                "ml_workbench/run/engines.py",
+            ),
+            "ml_workbench.run.engines._Stream.write": (
+                "run/engines.html#_stream.write",
+                "ml_workbench/run/engines.py",
+            ),
+            "ml_workbench.run.engines._lent_process": (
+                "run/engines.html#_lent_process",
+                "ml_workbench/run/engines.py",
+            ),
+            "ml_workbench.run.engines._notebook_shell": (
+                "run/engines.html#_notebook_shell",
+                "ml_workbench/run/engines.py",
+            ),
+            "ml_workbench.run.engines._run_cell": (
+                "run/engines.html#_run_cell",
+                "ml_workbench/run/engines.py",
+            ),
+            "ml_workbench.run.engines._shell_in_place": (
+                "run/engines.html#_shell_in_place",
+                "ml_workbench/run/engines.py",
+            ),
+            "ml_workbench.run.engines.execute": ("run/engines.html#execute", "ml_workbench/run/engines.py"),
+        },
+        "ml_workbench.run.export": {
+            "ml_workbench.run.export._clean_copy": (
+                "run/export.html#_clean_copy",
+                "ml_workbench/run/export.py",
+            ),
+            "ml_workbench.run.export._modules": ("run/export.html#_modules", "ml_workbench/run/export.py"),
+            "ml_workbench.run.export._package": ("run/export.html#_package", "ml_workbench/run/export.py"),
+            "ml_workbench.run.export._run": ("run/export.html#_run", "ml_workbench/run/export.py"),
+            "ml_workbench.run.export._unwritten": (
+                "run/export.html#_unwritten",
+                "ml_workbench/run/export.py",
+            ),
+            "ml_workbench.run.export._writes": ("run/export.html#_writes", "ml_workbench/run/export.py"),
+            "ml_workbench.run.export.drift": ("run/export.html#drift", "ml_workbench/run/export.py"),
+            "ml_workbench.run.export.write_package": (
+                "run/export.html#write_package",
+                "ml_workbench/run/export.py",
+            ),
+        },
+        "ml_workbench.run.kernels": {
+            "ml_workbench.run.kernels._manager": ("run/kernels.html#_manager", "ml_workbench/run/kernels.py"),
+            "ml_workbench.run.kernels._stop": ("run/kernels.html#_stop", "ml_workbench/run/kernels.py"),
+            "ml_workbench.run.kernels.environment": (
+                "run/kernels.html#environment",
+                "ml_workbench/run/kernels.py",
+            ),
+            "ml_workbench.run.kernels.kernel": ("run/kernels.html#kernel", "ml_workbench/run/kernels.py"),
+        },
+        "ml_workbench.run.progress": {
+            "ml_workbench.run.progress.JsonLines": (
+                "run/progress.html#jsonlines",
+                "ml_workbench/run/progress.py",
+            ),
+            "ml_workbench.run.progress.JsonLines._log": (
+                "run/progress.html#jsonlines._log",
+                "ml_workbench/run/progress.py",
+            ),
+            "ml_workbench.run.progress.JsonLines.cell": (
+                "run/progress.html#jsonlines.cell",
+                "ml_workbench/run/progress.py",
+            ),
+            "ml_workbench.run.progress.JsonLines.ended": (
+                "run/progress.html#jsonlines.ended",
+                "ml_workbench/run/progress.py",
+            ),
+            "ml_workbench.run.progress.JsonLines.started": (
+                "run/progress.html#jsonlines.started",
+                "ml_workbench/run/progress.py",
+            ),
+            "ml_workbench.run.progress.JsonLines.text": (
+                "run/progress.html#jsonlines.text",
+                "ml_workbench/run/progress.py",
+            ),
+            "ml_workbench.run.progress.Reporter": (
+                "run/progress.html#reporter",
+                "ml_workbench/run/progress.py",
+            ),
+            "ml_workbench.run.progress.Reporter.cell": (
+                "run/progress.html#reporter.cell",
+                "ml_workbench/run/progress.py",
+            ),
+            "ml_workbench.run.progress.Reporter.ended": (
+                "run/progress.html#reporter.ended",
+                "ml_workbench/run/progress.py",
+            ),
+            "ml_workbench.run.progress.Reporter.started": (
+                "run/progress.html#reporter.started",
+                "ml_workbench/run/progress.py",
+            ),
+            "ml_workbench.run.progress.Reporter.text": (
+                "run/progress.html#reporter.text",
+                "ml_workbench/run/progress.py",
+            ),
+            "ml_workbench.run.progress.Silent": ("run/progress.html#silent", "ml_workbench/run/progress.py"),
+            "ml_workbench.run.progress.Silent.cell": (
+                "run/progress.html#silent.cell",
+                "ml_workbench/run/progress.py",
+            ),
+            "ml_workbench.run.progress.Silent.ended": (
+                "run/progress.html#silent.ended",
+                "ml_workbench/run/progress.py",
+            ),
+            "ml_workbench.run.progress.Silent.started": (
+                "run/progress.html#silent.started",
+                "ml_workbench/run/progress.py",
+            ),
+            "ml_workbench.run.progress.Silent.text": (
+                "run/progress.html#silent.text",
+                "ml_workbench/run/progress.py",
+            ),
+            "ml_workbench.run.progress.Terminal": (
+                "run/progress.html#terminal",
+                "ml_workbench/run/progress.py",
+            ),
+            "ml_workbench.run.progress.Terminal._draw": (
+                "run/progress.html#terminal._draw",
+                "ml_workbench/run/progress.py",
+            ),
+            "ml_workbench.run.progress.Terminal._tick": (
+                "run/progress.html#terminal._tick",
+                "ml_workbench/run/progress.py",
+            ),
+            "ml_workbench.run.progress.Terminal.cell": (
+                "run/progress.html#terminal.cell",
+                "ml_workbench/run/progress.py",
+            ),
+            "ml_workbench.run.progress.Terminal.ended": (
+                "run/progress.html#terminal.ended",
+                "ml_workbench/run/progress.py",
+            ),
+            "ml_workbench.run.progress.Terminal.started": (
+                "run/progress.html#terminal.started",
+                "ml_workbench/run/progress.py",
+            ),
+            "ml_workbench.run.progress.Terminal.text": (
+                "run/progress.html#terminal.text",
+                "ml_workbench/run/progress.py",
+            ),
+        },
+        "ml_workbench.run.reasons": {
+            "ml_workbench.run.reasons._explained": (
+                "run/reasons.html#_explained",
+                "ml_workbench/run/reasons.py",
+            ),
+            "ml_workbench.run.reasons._follows": ("run/reasons.html#_follows", "ml_workbench/run/reasons.py"),
+            "ml_workbench.run.reasons._in_order": (
+                "run/reasons.html#_in_order",
+                "ml_workbench/run/reasons.py",
+            ),
+            "ml_workbench.run.reasons._parameter_changes": (
+                "run/reasons.html#_parameter_changes",
+                "ml_workbench/run/reasons.py",
+            ),
+            "ml_workbench.run.reasons._paths": ("run/reasons.html#_paths", "ml_workbench/run/reasons.py"),
+            "ml_workbench.run.reasons._read_yaml": (
+                "run/reasons.html#_read_yaml",
+                "ml_workbench/run/reasons.py",
+            ),
+            "ml_workbench.run.reasons._status": ("run/reasons.html#_status", "ml_workbench/run/reasons.py"),
+            "ml_workbench.run.reasons._within": ("run/reasons.html#_within", "ml_workbench/run/reasons.py"),
+            "ml_workbench.run.reasons.changes": ("run/reasons.html#changes", "ml_workbench/run/reasons.py"),
+            "ml_workbench.run.reasons.reasons": ("run/reasons.html#reasons", "ml_workbench/run/reasons.py"),
+        },
+        "ml_workbench.run.stages": {
+            "ml_workbench.run.stages.Lock": ("run/stages.html#lock", "ml_workbench/run/stages.py"),
+            "ml_workbench.run.stages.Lock.note": ("run/stages.html#lock.note", "ml_workbench/run/stages.py"),
+            "ml_workbench.run.stages.StageRun": ("run/stages.html#stagerun", "ml_workbench/run/stages.py"),
+            "ml_workbench.run.stages.StageStopped": (
+                "run/stages.html#stagestopped",
+                "ml_workbench/run/stages.py",
+            ),
+            "ml_workbench.run.stages.StageStopped.__init__": (
+                "run/stages.html#stagestopped.__init__",
+                "ml_workbench/run/stages.py",
+            ),
+            "ml_workbench.run.stages.StageStopped.exit_code": (
+                "run/stages.html#stagestopped.exit_code",
+                "ml_workbench/run/stages.py",
+            ),
+            "ml_workbench.run.stages._checked_source": (
+                "run/stages.html#_checked_source",
+                "ml_workbench/run/stages.py",
+            ),
+            "ml_workbench.run.stages._end_leftover": (
+                "run/stages.html#_end_leftover",
+                "ml_workbench/run/stages.py",
+            ),
+            "ml_workbench.run.stages._engine": ("run/stages.html#_engine", "ml_workbench/run/stages.py"),
+            "ml_workbench.run.stages._executed": ("run/stages.html#_executed", "ml_workbench/run/stages.py"),
+            "ml_workbench.run.stages._explained": (
+                "run/stages.html#_explained",
+                "ml_workbench/run/stages.py",
+            ),
+            "ml_workbench.run.stages._facts": ("run/stages.html#_facts", "ml_workbench/run/stages.py"),
+            "ml_workbench.run.stages._failure": ("run/stages.html#_failure", "ml_workbench/run/stages.py"),
+            "ml_workbench.run.stages._followed": ("run/stages.html#_followed", "ml_workbench/run/stages.py"),
+            "ml_workbench.run.stages._kept": ("run/stages.html#_kept", "ml_workbench/run/stages.py"),
+            "ml_workbench.run.stages._prepared": ("run/stages.html#_prepared", "ml_workbench/run/stages.py"),
+            "ml_workbench.run.stages._printed": ("run/stages.html#_printed", "ml_workbench/run/stages.py"),
+            "ml_workbench.run.stages.locked": ("run/stages.html#locked", "ml_workbench/run/stages.py"),
+            "ml_workbench.run.stages.run_stage": ("run/stages.html#run_stage", "ml_workbench/run/stages.py"),
+            "ml_workbench.run.stages.stage_section": (
+                "run/stages.html#stage_section",
+                "ml_workbench/run/stages.py",
+            ),
+            "ml_workbench.run.stages.stoppable": ("run/stages.html#stoppable", "ml_workbench/run/stages.py"),
+        },
+        "ml_workbench.run.truth": {
+            "ml_workbench.run.truth.Cell": ("run/truth.html#cell", "ml_workbench/run/truth.py"),
+            "ml_workbench.run.truth.Cell.first_line": (
+                "run/truth.html#cell.first_line",
+                "ml_workbench/run/truth.py",
+            ),
+            "ml_workbench.run.truth.Parameter": ("run/truth.html#parameter", "ml_workbench/run/truth.py"),
+            "ml_workbench.run.truth.Parameter.written": (
+                "run/truth.html#parameter.written",
+                "ml_workbench/run/truth.py",
+            ),
+            "ml_workbench.run.truth._declared": ("run/truth.html#_declared", "ml_workbench/run/truth.py"),
+            "ml_workbench.run.truth._fits": ("run/truth.html#_fits", "ml_workbench/run/truth.py"),
+            "ml_workbench.run.truth._name_problems": (
+                "run/truth.html#_name_problems",
+                "ml_workbench/run/truth.py",
+            ),
+            "ml_workbench.run.truth._parameters_cell": (
+                "run/truth.html#_parameters_cell",
+                "ml_workbench/run/truth.py",
+            ),
+            "ml_workbench.run.truth._rebinding": ("run/truth.html#_rebinding", "ml_workbench/run/truth.py"),
+            "ml_workbench.run.truth._text": ("run/truth.html#_text", "ml_workbench/run/truth.py"),
+            "ml_workbench.run.truth._type_problem": (
+                "run/truth.html#_type_problem",
+                "ml_workbench/run/truth.py",
+            ),
+            "ml_workbench.run.truth.contradictions": (
+                "run/truth.html#contradictions",
+                "ml_workbench/run/truth.py",
+            ),
+            "ml_workbench.run.truth.declared_parameters": (
+                "run/truth.html#declared_parameters",
+                "ml_workbench/run/truth.py",
+            ),
+            "ml_workbench.run.truth.disagreements": (
+                "run/truth.html#disagreements",
+                "ml_workbench/run/truth.py",
+            ),
+            "ml_workbench.run.truth.probe": ("run/truth.html#probe", "ml_workbench/run/truth.py"),
+            "ml_workbench.run.truth.read_cells": ("run/truth.html#read_cells", "ml_workbench/run/truth.py"),
+            "ml_workbench.run.truth.with_defaults": (
+                "run/truth.html#with_defaults",
+                "ml_workbench/run/truth.py",
             ),
         },
     },

@@ -1,5 +1,6 @@
 """What the tests share. Services come from tests/services.py, which `make test` puts around pytest."""
 
+import atexit
 import os
 import subprocess
 import sys
@@ -16,6 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 REQUIRED = os.environ.get("CI") == "true" or os.environ.get("MLW_TEST_REQUIRE_SERVICES") == "1"
 # What stage notebooks and the command line must not find in a developer's environment.
 FOREIGN = ("MLW_", "JUPYTER_", "PAPERMILL_", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH")
+
+
+@atexit.register
+def _say_no_more() -> None:
+    "Keep pytest's closing line the last: while Python ends, DuckDB counts its own types as leaked."
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def missing(what: str) -> None:
@@ -121,6 +128,17 @@ def chromium_flags() -> list[str]:
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
         "--disable-background-networking", "--disable-component-update", "--disable-sync",
     ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def browser(chromium_path: str, chromium_flags: list[str]) -> Iterator[object]:
+    "The one browser of the test run: Playwright runs only once in a process. Open a new_context() on it."
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=chromium_path, args=chromium_flags)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")

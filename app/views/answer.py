@@ -3,7 +3,6 @@
 from html import escape
 from pathlib import Path
 
-import figures
 import streamlit as st
 from common import cached, executed, explained, project
 
@@ -25,7 +24,7 @@ from ml_workbench.model.story import (
 from ml_workbench.plan.charter import Charter, money
 from ml_workbench.plan.params import load_params
 
-ICONS = {"gain": "✓", "unclear": "?", "worse": "↓", "loss": "✕", "nothing": "○"}
+ICONS = {"gain": "✓", "keep": "→", "unclear": "?", "worse": "↓", "loss": "✕", "nothing": "○"}
 
 
 def _tile(label: str, span: Span, currency: str) -> tuple[str, str, str]:
@@ -76,6 +75,8 @@ def proposal(answer: Answer, charter: Charter) -> None:
     point = point_at(answer.proposal, offers)
     with top:
         headline(answer, point, charter.title)
+    import figures  # plotly takes its time to load: the words come first
+
     st.markdown("**Profit a month** by the number of offers a week")
     st.plotly_chart(
         figures.profit_curve(answer, point),
@@ -84,7 +85,8 @@ def proposal(answer: Answer, charter: Charter) -> None:
         alt=f"Expected profit a month in {answer.currency} by offers a week, for every way of choosing",
     )
     st.html(
-        f"<p><b>Why this one.</b> {escape(answer.reason)}</p><p class='mlw-small'>The rule takes {escape(charter.baseline.meaning)}. Offers beyond what pays are not sent.</p>"
+        f"<p><b>Why this one.</b> {escape(answer.reason)}</p><p class='mlw-small'>The rule takes {escape(charter.baseline.meaning)} "
+        "and uses every offer; a model stops where one no longer pays.</p>"
     )
 
 
@@ -97,25 +99,28 @@ def definition_list(facts: tuple[Fact, ...], *, style: str = "") -> None:
     st.html(f'<dl class="mlw-facts {style}">{rows}</dl>')
 
 
+def _cell(span: Span, currency: str, *, sign: bool = False) -> str:
+    "A table cell with an amount, and its range where it has one."
+    note = "" if span.low == span.high else f"<small>{between(span, currency, sign=sign)}</small>"
+    return f"<td>{money(span.value, currency, sign=sign)}{note}</td>"
+
+
 def comparison(answer: Answer) -> None:
     "Every way of choosing, at the capacity."
+    import figures
+
     rows = []
     for policy in answer.policies:
-        at = point_at(policy, answer.capacity)
-        gain = policy.gain[policy.offers.index(at.offers)]
-        rule = policy.kind == "rule"
-        against = (
-            "—"
-            if rule
-            else f"{money(gain.value, answer.currency, sign=True)}<small>{between(gain, answer.currency)}</small>"
+        place = policy.offers.index(point_at(policy, answer.capacity).offers)
+        versus = (
+            "<td>—</td>" if policy.kind == "rule" else _cell(policy.gain[place], answer.currency, sign=True)
         )
-        reached = "—" if policy.precision is None else f"{policy.precision:.0%}"
-        auc = policy.metrics.get("auc")
+        needed = "—" if policy.precision is None else f"{policy.precision:.0%}"
+        auc = f"{policy.metrics['auc'].value:.3f}" if "auc" in policy.metrics else "—"
         rows.append(
             f"<tr><td>{escape(policy.label)}{' ✓' if policy.name == answer.chosen else ''}</td>"
-            f"<td>{money(at.profit.value, answer.currency)}<small>{between(at.profit, answer.currency)}</small></td>"
-            f"<td>{against}</td><td class='mlw-wide'>{reached}</td>"
-            f"<td class='mlw-wide'>{'—' if auc is None else f'{auc.value:.3f}'}</td></tr>"
+            f"{_cell(policy.profit[place], answer.currency)}{versus}"
+            f"<td class='mlw-wide'>{needed}</td><td class='mlw-wide'>{auc}</td></tr>"
         )
     st.html(
         "<div class='mlw-scroll'><table><thead><tr><th>Choose by</th><th>Profit a month</th><th>Against the rule</th>"
@@ -159,6 +164,8 @@ def next_list(answer: Answer, root: Path) -> None:
 
 def assumptions(answer: Answer) -> None:
     "What nobody has measured yet, and how much hangs on it."
+    import figures
+
     st.subheader("What is assumed, not measured")
     guesses = [row["text"] for row in answer.assumptions if row["low"] is not None]
     given = [row["text"] for row in answer.assumptions if row["low"] is None]
@@ -194,7 +201,7 @@ def rests_on(answer: Answer, charter: Charter, root: Path) -> None:
     with st.container(horizontal=True):
         st.page_link("views/features.py", label="What the model looks at", icon=":material/list:")
         for stage in stages:
-            label = f"Executed notebook: {stage}"
+            label = f"Executed notebook: {stage.lower()}"
             st.page_link(
                 "views/notebooks.py",
                 label=label,

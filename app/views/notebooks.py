@@ -6,6 +6,7 @@ from common import cached, executed, explained, project
 from ml_workbench.model.story import Block, read_notebook
 from ml_workbench.plan.errors import WorkbenchError
 
+LEGEND = {"orientation": "h", "y": -0.25, "yanchor": "top", "title": ""}  # below: a phone has no room beside
 FIGURE = {"displayModeBar": False, "scrollZoom": False, "responsive": True}
 
 
@@ -17,7 +18,8 @@ def draw(block: Block, key: str) -> None:
         with st.expander("Code"):
             st.code(block.body, language="python")
     elif block.kind == "figure":
-        st.plotly_chart(block.body, config=FIGURE, key=key)
+        layout = block.body.get("layout", {}) | {"legend": LEGEND}
+        st.plotly_chart(block.body | {"layout": layout}, config=FIGURE, key=key)
     elif block.kind == "html":
         st.html(f"<div class='mlw-scroll'>{block.body}</div>")
     elif block.kind == "image":
@@ -25,7 +27,7 @@ def draw(block: Block, key: str) -> None:
             f"<img alt='Figure of the notebook' style='max-width:100%' src='data:image/png;base64,{block.body}'>"
         )
     else:
-        st.code(block.body, language=None)
+        st.code(block.body, language=None, wrap_lines=True)
 
 
 with explained("No executed notebooks to show yet"):
@@ -39,7 +41,6 @@ stage = st.segmented_control(
     stages,
     default=next(iter(stages)),
     required=True,
-    format_func=str.capitalize,
     key="stage",
     bind="query-params",
     label_visibility="collapsed",

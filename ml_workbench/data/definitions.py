@@ -37,10 +37,10 @@ __all__ = [
     "describe_schema",
 ]
 
-# %% ../../nbs/data/definitions.ipynb #d71eb829
-from .features import AS_OF, Attribute, Derived, Feature, FeatureSet, Relation, windows
+# %% ../../nbs/data/definitions.ipynb #e4c88479
+from .declarations import AS_OF, Attribute, Derived, Feature, FeatureSet, Relation, windows
 
-# %% ../../nbs/data/definitions.ipynb #e9b5f92e
+# %% ../../nbs/data/definitions.ipynb #42cebdec
 ENTITY = "household_id"
 LABEL = "lapsed"  # the event that the model predicts
 VALUE = "next_spend"  # what the entity brought in the label's window
@@ -50,8 +50,12 @@ ACTIVITY = "baskets"  # the events that make an entity active
 LINES = Relation(
     "lines",
     """SELECT t.household_id, t.transaction_timestamp AS time, t.product_id, t.store_id, t.sales_value, t.retail_disc,
-       t.coupon_disc, t.coupon_match_disc, p.department, p.product_category, p.brand
-FROM transactions AS t LEFT JOIN products AS p ON p.product_id = t.product_id""",
+       t.coupon_disc, t.coupon_match_disc, p.department, p.department_code, p.category_code, p.brand
+FROM transactions AS t LEFT JOIN (
+    SELECT product_id, department, brand, DENSE_RANK() OVER (ORDER BY department) AS department_code,
+           CASE WHEN NOT product_category IS NULL THEN DENSE_RANK() OVER (ORDER BY product_category) END AS category_code
+    FROM products
+) AS p ON p.product_id = t.product_id""",
     "Products bought, one row per line of a receipt",
 )
 
@@ -257,7 +261,7 @@ REGULARITY = (
 )
 
 
-# %% ../../nbs/data/definitions.ipynb #d612382d
+# %% ../../nbs/data/definitions.ipynb #6ee914d7
 def share(condition: str, measure: str = "sales_value") -> str:
     "SQL for the part of a measure that meets a condition."
     return f"COALESCE(SUM({measure}) FILTER (WHERE {condition}), 0) / NULLIF(COALESCE(SUM({measure}), 0), 0)"
@@ -278,8 +282,8 @@ BREADTH = tuple(
     feature
     for noun, column in {
         "products": "product_id",
-        "categories": "product_category",
-        "departments": "department",
+        "categories": "category_code",
+        "departments": "department_code",
         "stores": "store_id",
     }.items()
     for feature in windows(
@@ -358,11 +362,11 @@ HABITS = (
     ),
 )
 
-# %% ../../nbs/data/definitions.ipynb #69c73c40
+# %% ../../nbs/data/definitions.ipynb #a0c2ea0d
 DISCOUNTS = (
     *windows(
         "discount_share_{weeks}w",
-        "SUM(retail_disc) / NULLIF(SUM(sales_value + retail_disc), 0)",
+        "COALESCE(SUM(retail_disc), 0) / NULLIF(COALESCE(SUM(sales_value), 0) + COALESCE(SUM(retail_disc), 0), 0)",
         "lines",
         weeks=[4, 12],
         meaning="Loyalty discount as a share of shelf prices, {weeks} weeks",

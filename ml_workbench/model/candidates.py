@@ -6,7 +6,6 @@
 __all__ = [
     "RULE",
     "LADDER",
-    "TRUSTED",
     "RankByColumn",
     "SignedLog",
     "BoostedTrees",
@@ -17,24 +16,21 @@ __all__ = [
     "fit_candidate",
     "validation_metrics",
     "importances",
-    "write_model",
-    "read_model",
     "prediction_table",
     "training_report",
 ]
 
-# %% ../../nbs/model/candidates.ipynb #8b32edd6
-import io
-import json
-import re
-import zipfile
+# %% ../../nbs/model/candidates.ipynb #369d350a
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# %% ../../nbs/model/candidates.ipynb #bd83532c
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import skops.io
 from sklearn.base import BaseEstimator, ClassifierMixin, OneToOneFeatureMixin, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
@@ -52,7 +48,6 @@ from xgboost import XGBClassifier
 
 from ..plan.charter import Rule
 from ..plan.errors import TrainingError, did_you_mean
-from ..plan.files import replacing
 from ..plan.params import TrainParams
 from .snapshots import Schema, labels_of
 
@@ -335,77 +330,6 @@ def importances(
         for feature, mean, sd in drops
     ]
     return sorted(table, key=lambda row: (-row["importance"], row["feature"]))
-
-
-# %% ../../nbs/model/candidates.ipynb #bcbee8c2
-TRUSTED = (
-    f"{RankByColumn.__module__}.RankByColumn",
-    f"{SignedLog.__module__}.SignedLog",
-    f"{BoostedTrees.__module__}.BoostedTrees",
-    "numpy.dtype",
-    "scipy.interpolate._interpolate.interp1d",
-    "sklearn.calibration._CalibratedClassifier",
-    "sklearn.calibration._SigmoidCalibration",
-    "xgboost.core.Booster",
-)
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip can hold
-
-
-# %% ../../nbs/model/candidates.ipynb #20aecaef
-def _normalised(
-    data: bytes,  # a skops file
-) -> bytes:  # the same content, independent of run and time
-    "Rename the parts of a skops file by order of appearance and fix their dates."
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
-    text = parts.pop("schema.json").decode()
-    files = {name: f"{number:04d}{Path(name).suffix}" for number, name in enumerate(_in_order(text, parts))}
-    text = re.sub(r'"file": "([^"]+)"', lambda found: f'"file": "{files[found[1]]}"', text)
-    ids: dict[str, int] = {}
-    text = re.sub(
-        r'"__id__": (\d+)', lambda found: f'"__id__": {ids.setdefault(found[1], len(ids) + 1)}', text
-    )
-    json.loads(text)  # still well-formed
-    whole = {"schema.json": text.encode(), **{files[name]: part for name, part in parts.items()}}
-    target = io.BytesIO()
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in sorted(whole):
-            archive.writestr(zipfile.ZipInfo(name, _EPOCH), whole[name], zipfile.ZIP_DEFLATED)
-    return target.getvalue()
-
-
-def _in_order(text: str, parts: dict[str, bytes]) -> list[str]:
-    "The parts in the order in which the description mentions them."
-    return [name for name in dict.fromkeys(re.findall(r'"file": "([^"]+)"', text)) if name in parts]
-
-
-# %% ../../nbs/model/candidates.ipynb #a964b2c7
-def write_model(
-    path: str | Path,  # models/<candidate>.skops
-    estimator: BaseEstimator,  # a fitted estimator
-) -> None:
-    "Keep a fitted estimator: whole or not at all, the same bytes for the same model."
-    data = _normalised(skops.io.dumps(estimator))
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
-
-
-def read_model(
-    path: str | Path,  # models/<candidate>.skops
-) -> BaseEstimator:  # the fitted estimator
-    "Read back what `write_model` kept; raises `TrainingError` for anything unexpected in it."
-    try:
-        data = Path(path).read_bytes()
-        strangers = sorted(set(skops.io.get_untrusted_types(data=data)) - set(TRUSTED))
-    except FileNotFoundError:
-        raise TrainingError(f"{path} is missing: run `dvc repro train` to produce it") from None
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise TrainingError(f"{path} is no skops file ({error}): run `dvc repro --force train`") from error
-    if strangers:
-        raise TrainingError(
-            f"{path} holds types that are not trusted, refused to load: {', '.join(strangers)}"
-        )
-    return skops.io.loads(data, trusted=list(TRUSTED))
 
 
 # %% ../../nbs/model/candidates.ipynb #06d13f0e

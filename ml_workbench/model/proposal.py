@@ -19,7 +19,7 @@ __all__ = [
     "evaluation_report",
 ]
 
-# %% ../../nbs/model/proposal.ipynb #6453fdaa
+# %% ../../nbs/model/proposal.ipynb #9059e60c
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -27,7 +27,8 @@ import numpy as np
 import pandas as pd
 
 from ..plan.charter import Charter, money
-from .evaluation import MONTH, Interval, Policy, Result, interval_of
+from .evaluation import MONTH, Policy, Result
+from .metrics import Interval, interval_of
 from .snapshots import Schema
 from .value import first_by_score
 

@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     "MONTH",
+    "State",
     "MARKS",
     "HEADINGS",
     "KINDS",
@@ -145,7 +146,7 @@ def _bands(curve: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
     return {"profit_per_week_low": curve["low"], "profit_per_week_high": curve["high"]}
 
 
-# %% ../../nbs/model/story.ipynb #5024995e
+# %% ../../nbs/model/story.ipynb #054e4903
 class Fact(NamedTuple):
     "A labelled line of the page."
 
@@ -179,6 +180,7 @@ class Answer:
     policies: tuple[Policy, ...]
     chosen: str  # name of the proposed policy
     who: str
+    sentence: str  # the evaluation's own, at capacity
     reason: str
     enough_evidence: bool  # at capacity, by the charter's terms
     trials: tuple[Trial, ...]
@@ -197,7 +199,7 @@ class Answer:
         return next(policy for policy in self.policies if policy.name == name)
 
 
-# %% ../../nbs/model/story.ipynb #32bfb02e
+# %% ../../nbs/model/story.ipynb #2adf7b43
 def answer_from(
     raw: Mapping[str, Any],  # what evaluation.json holds
 ) -> Answer:  # the same, ready to be told
@@ -210,6 +212,7 @@ def answer_from(
         policies=tuple(_policy(policy) for policy in raw["policies"]),
         chosen=proposal["policy"],
         who=proposal["who"],
+        sentence=proposal["sentence"],
         reason=proposal["reason"],
         enough_evidence=proposal["enough_evidence"],
         trials=tuple(_trial(trial) for trial in raw["sensitivity"]),
@@ -263,32 +266,11 @@ def point_at(
     return Point(policy.offers[place], profit, gain, versus)
 
 
-# %% ../../nbs/model/story.ipynb #5b106eef
-@dataclass(frozen=True)
-class Verdict:
-    "What may be said about a point."
-
-    state: Literal["gain", "unclear", "worse", "loss", "nothing"]
-    mark: str  # the state in two or three words
-    sentence: str
-    amount: str  # the part of the sentence to stress
-
-
-def _state(answer: Answer, policy: Policy, point: Point) -> str:
-    "Which of the five states a point is in."
-    if policy.kind == "nothing" or point.offers == 0:
-        return "nothing"
-    if point.profit.high < 0:
-        return "loss"
-    if point.gain.high < 0:
-        return "worse"
-    at_capacity = policy.name == answer.chosen and point.offers == answer.capacity
-    doubted = at_capacity and not answer.enough_evidence
-    return "gain" if point.gain.low > 0 and not doubted else "unclear"
-
-
-MARKS = {
+# %% ../../nbs/model/story.ipynb #ac06c2da
+State = Literal["gain", "keep", "unclear", "worse", "loss", "nothing"]
+MARKS: dict[State, str] = {
     "gain": "Worth doing",
+    "keep": "Keep the rule",
     "unclear": "Not enough evidence yet",
     "worse": "Worse than today",
     "loss": "Loses money",
@@ -296,39 +278,71 @@ MARKS = {
 }
 
 
-# %% ../../nbs/model/story.ipynb #381f4404
-def _quantity(answer: Answer, policy: Policy, offers: int) -> str:
-    "How many offers, and how many of them were worth sending, where the evaluation knows."
-    if policy.sent > answer.capacity - 0.5 and offers <= answer.capacity:
-        return f"{offers:,} offers a week"
-    known = f" (about {policy.sent:,.0f} of them worth their cost)" if offers == answer.capacity else ""
-    return f"up to {offers:,} offers a week{known}"
+@dataclass(frozen=True)
+class Verdict:
+    "What may be said about a point."
+
+    state: State
+    sentence: str
+    amount: str  # the part of the sentence to stress
+
+    @property
+    def mark(self) -> str:
+        "The state in two or three words."
+        return MARKS[self.state]
 
 
+# %% ../../nbs/model/story.ipynb #e6f1c68f
+def _monthly(figure: Span, currency: str) -> str:
+    "The part of a sentence that is stressed."
+    return f"{money(figure.value, currency, sign=True)} a month"
+
+
+def _proposed(answer: Answer) -> Verdict:
+    "The evaluation's own sentence, at capacity."
+    kind = answer.proposal.kind
+    decided: State = {"candidate": "gain", "rule": "keep", "nothing": "nothing"}[kind]
+    points = [point_at(policy, answer.capacity) for policy in answer.policies if policy.kind == "candidate"]
+    amounts = [_monthly(point.gain, answer.currency) for point in points]
+    stressed = next((amount for amount in amounts if amount in answer.sentence), "")
+    return Verdict(decided if answer.enough_evidence else "unclear", answer.sentence, stressed)
+
+
+def _state(policy: Policy, point: Point) -> State:
+    "What the intervals of a point allow to be said."
+    if policy.kind == "nothing" or point.offers == 0:
+        return "nothing"
+    if point.profit.high < 0:
+        return "loss"
+    if point.gain.high < 0:
+        return "worse"
+    return "gain" if point.gain.low > 0 else "unclear"
+
+
+# %% ../../nbs/model/story.ipynb #8ced1e60
 def verdict(
     answer: Answer,  # what was found
-    point: Point,  # where on the curve
-    policy: Policy | None = None,  # whose curve; the proposal's when omitted
+    point: Point,  # where on the proposal's curve
 ) -> Verdict:  # the sentence that the figures allow
-    "Say in one sentence what a point of the curve means."
-    policy = policy or answer.proposal
-    state = _state(answer, policy, point)
+    "Say in one sentence what a point of the proposal's curve means."
+    policy = answer.proposal
+    if point.offers == answer.capacity:
+        return _proposed(answer)
+    state = _state(policy, point)
     if state == "nothing":
-        return Verdict(
-            state, MARKS[state], "Send no offers: nothing is spent on them, and nothing is earned.", ""
-        )
-    shown = point.profit if state == "loss" else point.gain
-    versus = "doing nothing" if state == "loss" else point.versus
-    amount = f"{money(shown.value, answer.currency, sign=True)} a month"
-    rest = f"{amount}, {between(shown, answer.currency, sign=True)}, against {versus}."
-    offers = _quantity(answer, policy, point.offers)
+        return Verdict(state, "Send no offers: nothing is spent on them, and nothing is earned.", "")
+    shown, versus = (point.profit, "doing nothing") if state == "loss" else (point.gain, point.versus)
+    full = policy.sent > answer.capacity - 0.5 and point.offers < answer.capacity
+    offers = f"{'' if full else 'up to '}{point.offers:,} offers a week"
     opening = {
-        "gain": f"Send {offers} to {answer.who}: expected ",
-        "unclear": f"Do not yet count on {offers} to {answer.who}: expected ",
-        "worse": f"With {offers}, {policy.label} does worse than {versus}: expected ",
-        "loss": f"Do not send {offers}: they cost more than they bring back, expected ",
+        "gain": f"Send {offers} to {answer.who}",
+        "unclear": f"Do not yet count on {offers} to {answer.who}",
+        "worse": f"With {offers}, {policy.label} does worse than {versus}",
+        "loss": f"Do not send {offers}: they cost more than they bring back",
     }[state]
-    return Verdict(state, MARKS[state], opening + rest, amount)
+    amount = _monthly(shown, answer.currency)
+    span = between(shown, answer.currency, sign=True)
+    return Verdict(state, f"{opening}: expected {amount}, {span}, against {versus}.", amount)
 
 
 # %% ../../nbs/model/story.ipynb #99d25960

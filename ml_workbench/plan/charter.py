@@ -8,6 +8,7 @@ __all__ = [
     "Money",
     "Count",
     "Text",
+    "Day",
     "SYMBOLS",
     "Section",
     "Assumption",
@@ -18,23 +19,34 @@ __all__ = [
     "money",
 ]
 
-# %% ../../nbs/plan/charter.ipynb #feff139a
+# %% ../../nbs/plan/charter.ipynb #8d5ed020
+from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
-# %% ../../nbs/plan/charter.ipynb #688abc17
+# %% ../../nbs/plan/charter.ipynb #e109d827
 class Section(BaseModel):
     "Base of all sections of params.yaml: unknown keys and wrong types are refused."
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+def _day(text: str) -> str:
+    "Refuse a text that is no day of the calendar."
+    if len(text) != 10 or not date.fromisoformat(text):
+        raise ValueError(f"{text!r} is not a day like '2018-04-02'")
+    return text
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Money = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, Field(min_length=1, pattern=r"\S")]  # not only spaces
+Day = Annotated[str, AfterValidator(_day)]
 
 
 # %% ../../nbs/plan/charter.ipynb #47958c3f
@@ -81,7 +93,7 @@ class Guardrail(Section):
     meaning: Text
 
 
-# %% ../../nbs/plan/charter.ipynb #6163df30
+# %% ../../nbs/plan/charter.ipynb #3869ceb2
 class Charter(Section):
     "The decision that the model serves, and the terms on which it is judged."
 
@@ -99,7 +111,7 @@ class Charter(Section):
     guardrails: list[Guardrail]
     decision_rule: Text
     owner: Text
-    review_date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    review_date: Day
 
 
 # %% ../../nbs/plan/charter.ipynb #62b2804e

@@ -26,7 +26,7 @@ def _remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
 
-# %% ../../nbs/plan/files.ipynb #29f00b84
+# %% ../../nbs/plan/files.ipynb #9be4381c
 @contextmanager
 def replacing(
     path: str | Path,  # the file or folder to write
@@ -36,6 +36,7 @@ def replacing(
     temporary = path.with_name(f".{path.name}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _recover(path)
         _remove(temporary)
         yield temporary
         _move_into_place(temporary, path)
@@ -47,20 +48,34 @@ def replacing(
             shutil.rmtree(temporary, ignore_errors=True) if temporary.is_dir() else temporary.unlink()
 
 
-# %% ../../nbs/plan/files.ipynb #80d1328d
+# %% ../../nbs/plan/files.ipynb #567fc3e1
+def _outgoing(path: Path) -> Path:
+    "Where the old one stands while it is replaced."
+    return path.with_name(f".{path.name}.old{TEMPORARY}")
+
+
+def _recover(path: Path) -> None:
+    "Bring back what a process killed between two moves left aside; drop what one killed after them left."
+    if not path.exists() and _outgoing(path).exists():
+        _outgoing(path).rename(path)
+    _remove(_outgoing(path))
+
+
 def _move_into_place(temporary: Path, path: Path) -> None:
     "Move what was written over what stood there, flushed to the disk first."
     if temporary.is_file():
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-    if path.is_dir():
-        outgoing = path.with_name(f".{path.name}.old{TEMPORARY}")
-        _remove(outgoing)
-        path.rename(outgoing)
-        temporary.rename(path)
-        _remove(outgoing)
-    else:
+    if not path.exists() or (temporary.is_file() and path.is_file()):
         temporary.replace(path)
+        return
+    path.rename(_outgoing(path))
+    try:
+        temporary.rename(path)
+    except BaseException:
+        _outgoing(path).rename(path)
+        raise
+    _remove(_outgoing(path))
 
 
 # %% ../../nbs/plan/files.ipynb #b1aa2226

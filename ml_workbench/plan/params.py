@@ -15,7 +15,7 @@ __all__ = [
     "load_params",
 ]
 
-# %% ../../nbs/plan/params.ipynb #06205ccb
+# %% ../../nbs/plan/params.ipynb #2f8dc9b1
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -23,22 +23,31 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
 from .charter import Charter, Count, Section, Share, Text
 from .errors import ParamsError, did_you_mean
 
 
-# %% ../../nbs/plan/params.ipynb #54abbc79
+# %% ../../nbs/plan/params.ipynb #f0d4ef0f
 def _iso(text: Any) -> Any:
     "Refuse a text that is not an ISO date or date and time."
     try:
-        datetime.fromisoformat(text)
+        zone = datetime.fromisoformat(text).tzinfo
     except TypeError:
         raise ValueError("write the time as quoted text, like '2017-03-20 05:00'") from None
     except ValueError:
         raise ValueError(f"{text!r} is not an ISO time like '2017-03-20 05:00'") from None
+    if zone:
+        raise ValueError(f"{text!r} has a time zone; write the data's own clock, without one")
     return text
+
+
+def _distinct(names: list[str]) -> list[str]:
+    "Refuse a list that names something twice."
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"named twice: {', '.join(twice)}")
+    return names
 
 
 Time = Annotated[str, BeforeValidator(_iso)]
@@ -70,12 +79,12 @@ class FeaturesParams(Section):
     replay: Period
 
 
-# %% ../../nbs/plan/params.ipynb #cf74b29f
+# %% ../../nbs/plan/params.ipynb #9ab56ec0
 class TrainParams(Section):
     "Stage train: the candidates and how they are fitted."
 
     seed: Annotated[int, Field(ge=0)]
-    candidates: Annotated[list[Text], Field(min_length=1)]
+    candidates: Annotated[list[Text], Field(min_length=1), AfterValidator(_distinct)]
     withheld_families: list[Text]  # computed, but not shown to any candidate
     logistic_c: Annotated[float, Field(gt=0)]
     xgboost_rounds: Count  # at most; early stopping on the validation slice
@@ -172,7 +181,7 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict:
 _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
-# %% ../../nbs/plan/params.ipynb #5fbeb103
+# %% ../../nbs/plan/params.ipynb #850e8281
 def load_params(
     path: str | Path,  # the file, or the project's root
 ) -> Params:  # the typed parameters
@@ -183,6 +192,6 @@ def load_params(
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except FileNotFoundError:
         raise ParamsError(f"{path} does not exist") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     return validated(raw, path.name)

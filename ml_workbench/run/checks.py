@@ -13,6 +13,7 @@ __all__ = [
     "pipeline_problems",
     "problems",
     "split_problems",
+    "with_modules",
     "fix",
 ]
 
@@ -258,24 +259,54 @@ def split_problems(
         yield f"params.yaml, features.{error}"
 
 
-# %% ../../nbs/run/checks.ipynb #494a82b0
-def fix(
-    root: Path,  # the project
-) -> list[str]:  # the notebooks that were changed
-    "Write the values of params.yaml into the parameters cells of the stage notebooks."
+# %% ../../nbs/run/checks.ipynb #bf093336
+def _fix_defaults(path: Path, section: Mapping[str, Any]) -> bool:
+    "Write a section's values into a notebook's parameters cell; whether anything changed."
     import nbformat
 
-    params, changed = load_params(root), []
+    notebook = nbformat.read(path, as_version=4)
+    before = [cell.source for cell in notebook.cells]
+    for cell in notebook.cells:
+        if TAG in cell.metadata.get("tags", ()):
+            cell.source = with_defaults(cell.source, section)
+    if changed := before != [cell.source for cell in notebook.cells]:
+        with replacing(path) as copy:
+            copy.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    return changed
+
+
+# %% ../../nbs/run/checks.ipynb #b05c61db
+def with_modules(
+    text: str,  # dvc.yaml
+    modules: Mapping[str, Sequence[str]],  # the files that each stage uses
+) -> str:  # dvc.yaml with them
+    "Write the modules of each stage after its notebook, in place of those that stood there."
+    lines = [line for line in text.splitlines(keepends=True) if not line.strip().startswith(f"- {PACKAGE}/")]
+    found = []
+    for line in lines:
+        found.append(line)
+        name = line.strip().removeprefix("- nbs/stages/").removesuffix(".ipynb")
+        if line.strip() == f"- nbs/stages/{name}.ipynb":
+            indent = line[: len(line) - len(line.lstrip())]
+            found += [f"{indent}- {module}\n" for module in modules.get(name, ())]
+    return "".join(found)
+
+
+# %% ../../nbs/run/checks.ipynb #f1189a33
+def fix(
+    root: Path,  # the project
+) -> list[str]:  # the files that were changed
+    "Write the values of params.yaml into the notebooks, and the modules they use into dvc.yaml."
+    params, changed, modules = load_params(root), [], {}
     for name in STAGES:
         path = root / "nbs" / "stages" / f"{name}.ipynb"
-        notebook = nbformat.read(path, as_version=4)
-        for cell in notebook.cells:
-            if TAG in cell.metadata.get("tags", ()):
-                source = with_defaults(cell.source, stage_section(params, name))
-                if source != cell.source:
-                    cell.source = source
-                    changed.append(path.relative_to(root).as_posix())
-        if changed and changed[-1].endswith(f"/{name}.ipynb"):
-            with replacing(path) as copy:
-                copy.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+        modules[name] = [module.as_posix() for module in used_files(code(read_cells(path)), root)]
+        if _fix_defaults(path, stage_section(params, name)):
+            changed.append(path.relative_to(root).as_posix())
+    pipeline = root / "dvc.yaml"
+    before = pipeline.read_text(encoding="utf-8")
+    if (after := with_modules(before, modules)) != before:
+        with replacing(pipeline) as copy:
+            copy.write_text(after, encoding="utf-8")
+        changed.append("dvc.yaml")
     return changed

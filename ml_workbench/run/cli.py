@@ -83,24 +83,20 @@ def stage(name: str, engine: str | None) -> None:
     run_stage(name, engine=engine, reporter=_reporter())
 
 
-# %% ../../nbs/run/cli.ipynb #be469529
+# %% ../../nbs/run/cli.ipynb #c0633776
 @cli.command()
-@click.option(
-    "--fix-defaults",
-    is_flag=True,
-    help="Write the values of params.yaml into the notebooks' parameters first.",
-)
-def check(fix_defaults: bool) -> None:
+@click.option("--fix", "mend", is_flag=True, help="First mend defaults in notebooks and modules in dvc.yaml.")
+def check(mend: bool) -> None:
     """Say everything that is wrong before a stage runs.
 
-    Example: ml-workbench check
+    Example: ml-workbench check --fix
     """
     from ml_workbench.plan.settings import find_root
     from ml_workbench.run.checks import fix, problems
 
     root = find_root()
-    for path in fix(root) if fix_defaults else ():
-        click.echo(f"wrote the values of params.yaml into {path}")
+    for path in fix(root) if mend else ():
+        click.echo(f"mended {path}")
     if found := problems(root):
         raise WorkbenchError("\n".join([f"{len(found)} problem{'s' * (len(found) > 1)}", *found]))
     click.echo("ready: parameters, notebooks, pipeline and source agree")

@@ -128,7 +128,7 @@ def as_text(
     return nbformat.writes(nbformat.from_dict(notebook), version=nbformat.NO_CONVERT) + "\n"
 
 
-# %% ../../nbs/run/copies.ipynb #569137fd
+# %% ../../nbs/run/copies.ipynb #8c698679
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2329; --soft: #5b6670; --line: #d9dee3; --paper: #fff; --shade: #f5f7f9; --accent: #0b5cad }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e8ec; --soft: #9aa5b0; --line: #363d45; --paper: #15181c; --shade: #1d2126; --accent: #6fb1f5 } }
@@ -139,8 +139,8 @@ a { color: var(--accent) } .anchor-link { display: none } blockquote { margin: 0
 pre, code { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace }
 pre { background: var(--shade); padding: .8rem 1rem; overflow-x: auto; border-radius: 6px; margin: .4rem 0 1rem; white-space: pre }
 details { margin: .2rem 0 } summary { color: var(--soft); font-size: .8rem; cursor: pointer; width: max-content }
-.output { overflow-x: auto } .output_stderr pre { color: var(--soft) } .figure { min-height: 430px; margin: .6rem 0; background: #fff; border-radius: 6px }
-table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; margin: .4rem 0 1rem }
+.output { overflow-x: auto } .output_stream pre { white-space: pre-wrap } .output_stderr pre { color: var(--soft) } .figure { min-height: 430px; margin: .6rem 0; background: #fff; border-radius: 6px }
+table { border: 0; border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; margin: .4rem 0 1rem }
 th, td { padding: .3rem .7rem; text-align: right; border: 0; border-bottom: 1px solid var(--line) } th { color: var(--soft); font-weight: 600 }
 td.text, th.text { text-align: left } img { max-width: 100% }
 .k, .kn, .kc, .ow { color: #8a3ffc } .s1, .s2, .sd, .sa { color: #198038 } .c1 { color: var(--soft) } .mi, .mf { color: #b35900 }

@@ -203,7 +203,7 @@ def _name_problems(declared: Sequence[Parameter], section: Mapping, where: str) 
             yield f"lacks '{name}' of params.yaml, section {where}; add `{name}: {type(value).__name__} = {value!r}`"
 
 
-# %% ../../nbs/run/truth.ipynb #b43f56c7
+# %% ../../nbs/run/truth.ipynb #d6ca6573
 def disagreements(
     cells: Sequence[Cell],  # the stage notebook
     section: Mapping[str, Any],  # the stage's section of params.yaml
@@ -227,7 +227,7 @@ def disagreements(
                 found.append(problem)
             elif defaults and parameter.default != value:
                 found.append(
-                    f"'{parameter.written}', but {stage}.{parameter.name} in params.yaml is {value!r}; make them equal"
+                    f"'{parameter.written}', but {stage}.{parameter.name} in params.yaml is {value!r}; make them equal (`ml-workbench check --fix`)"
                 )
     others = [other for other in cells if other.kind == "code" and other is not cell]
     names = {parameter.name for parameter in declared}

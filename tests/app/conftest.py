@@ -16,7 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ml_workbench.plan.charter import money
+
 OFFERS = list(range(0, 1001, 25))
+AGAINST = ("against_rule", "against_rule_low", "against_rule_high")
 
 
 def interval(value: float, spread: float) -> dict[str, float]:
@@ -83,6 +86,21 @@ def made_up_evaluation(
     ]
     at, best = OFFERS.index(400), policies[0]
     enough = best["curve"]["against_rule_low"][at] > 0
+    gain = [money(best["curve"][name][at] * 52 / 12, currency, sign=True) for name in AGAINST]
+    earned = f"expected {gain[0]} a month, between {gain[1]} and {gain[2]}, against the rule"
+    chosen, who, sentence = (
+        (
+            "logistic_regression",
+            "those with the most to lose",
+            f"Send 400 offers a week to those with the most to lose: {earned}.",
+        )
+        if enough
+        else (
+            "rule",
+            "those longest away",
+            f"Keep the rule, 400 offers a week: {earned} for a model is not enough evidence yet.",
+        )
+    )
     trials = zip((0.05, 0.15, 0.25), ("low", "value", "high"), (0.2, 1, 1.8))
     return {
         "currency": currency, "unit": "household", "unit_plural": "households", "capacity": 400,
@@ -90,10 +108,10 @@ def made_up_evaluation(
         "test": {"first": "2017-09-11T05:00:00", "last": "2017-10-16T05:00:00"},
         "policies": policies,
         "proposal": {
-            "policy": "logistic_regression", "label": "Logistic regression",
+            "policy": chosen, "label": "Logistic regression",
             "reason": "the simplest candidate that is not worse than the best",
             "beats_rule": enough, "enough_evidence": enough, "offers_per_week": 400,
-            "sentence": "", "who": "the households with the most to lose",
+            "sentence": sentence, "who": who,
         },
         "sensitivity": [
             {
@@ -279,14 +297,3 @@ def served(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[str
 def served_empty(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[str]:
     "Address of the page in a project that nothing has been run in."
     yield from serve(write_project(tmp_path_factory.mktemp("empty"), root, None), root)
-
-
-@pytest.fixture(scope="session")
-def browser(chromium_path: str, chromium_flags: list[str]) -> Iterator[object]:
-    "A real Chromium."
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=chromium_path, args=chromium_flags)
-        yield chromium
-        chromium.close()

@@ -141,7 +141,7 @@ def test_the_links_lead_to_the_catalogue_and_the_executed_notebook(visit, served
     seen.open("/")
     seen.page.get_by_role("link", name="Executed notebook: evaluate").click()
     seen.page.get_by_text("The made-up stage evaluate.").wait_for()
-    assert urlsplit(seen.page.url).query == "stage=evaluate"
+    assert urlsplit(seen.page.url).query == "stage=Evaluate"
     seen.open("/")
     seen.page.get_by_role("link", name="What the model looks at").click()
     seen.page.get_by_role("heading", name="The catalogue").wait_for()
@@ -156,7 +156,7 @@ def test_the_list_and_the_notebook_download_as_they_are(visit, served):
     assert waiting.value.suggested_filename == "offers-2018-01-01.csv"
     lines = waiting.value.path().read_text().splitlines()
     assert len(lines) == 401 and lines[0].startswith("household_id,rank")
-    seen.open("/notebooks?stage=evaluate")
+    seen.open("/notebooks?stage=Evaluate")
     with seen.page.expect_download() as waiting:
         seen.page.get_by_role("button", name="Download as a web page").click()
     assert waiting.value.path().read_text() == "<h1>Evaluate</h1>"

@@ -80,15 +80,21 @@ def test_moving_the_slider_changes_sentence_numbers_and_mark(evaluation, made_up
 def test_too_wide_a_range_is_shown_as_not_enough_evidence(evaluation, made_up_project, page):
     made_up_project(evaluation(spread=900))
     shown = page()
+    assert not shown.exception
     assert "Not enough evidence yet" in texts(shown)
     assert "Worth doing" not in texts(shown)
+    assert read(shown).startswith("Keep the rule")
 
 
 def test_a_loss_is_shown_as_a_loss(evaluation, made_up_project, page):
-    made_up_project(evaluation(scale=150, spread=30))
+    raw = evaluation()
+    curve = raw["policies"][0]["curve"]
+    curve["profit_per_week"][-1], curve["low"][-1], curve["high"][-1] = -300, -400, -200
+    made_up_project(raw)
     shown = page()
+    shown.select_slider(key="offers").set_value(1000).run()
     assert "Loses money" in texts(shown)
-    assert "−$" in read(shown)
+    assert "−$1,300 a month" in read(shown)
 
 
 def test_another_currency_is_used_throughout(evaluation, made_up_project, page):
@@ -152,7 +158,7 @@ def test_new_figures_appear_without_a_restart(evaluation, made_up_project, page)
 
 def test_what_a_label_contains_is_shown_as_text(evaluation, made_up_project, page):
     raw = evaluation()
-    raw["proposal"]["who"] = "<script>alert(1)</script> & co"
+    raw["proposal"]["sentence"] = "<script>alert(1)</script> & co"
     made_up_project(raw)
     assert "&lt;script&gt;" in texts(page())
 

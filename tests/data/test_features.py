@@ -11,23 +11,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ml_workbench.data import features as compiler
+from ml_workbench.data import compiler
+from ml_workbench.data.compiler import compile_features
+from ml_workbench.data.declarations import Attribute, Derived, Feature, FeatureSet, Relation, only, windows
 from ml_workbench.data.features import (
-    Attribute,
-    Derived,
-    Feature,
-    FeatureSet,
-    Relation,
     check_features,
-    compile_features,
     compute_features,
     compute_labels,
     describe_features,
     measure_costs,
-    only,
     open_tables,
     select_snapshots,
-    windows,
     write_snapshots,
 )
 from ml_workbench.data.splits import Slice
@@ -35,7 +29,12 @@ from ml_workbench.plan.errors import FeatureError
 
 START = datetime(2024, 1, 1, 5)
 MONDAYS = tuple(START + timedelta(days=7 * n) for n in range(4, 10))
-IRREGULAR = (datetime(2024, 2, 1, 5), datetime(2024, 2, 1, 17), datetime(2024, 2, 13, 3, 21, 7), datetime(2024, 3, 1, 5))
+IRREGULAR = (
+    datetime(2024, 2, 1, 5),
+    datetime(2024, 2, 1, 17),
+    datetime(2024, 2, 13, 3, 21, 7),
+    datetime(2024, 3, 1, 5),
+)
 EVENTS = Relation("orders", "SELECT * FROM orders", "Orders")
 MOVES = Relation("moves", "SELECT * FROM moves", "Where customers lived since when", time="since")
 PEOPLE = Relation("people", "SELECT * FROM people", "Customers", time=None)
@@ -87,14 +86,19 @@ def make_orders(seed: int, rows: int = 400) -> list[tuple]:
     ]
 
 
-def connect(orders: list[tuple], as_ofs: tuple[datetime, ...] = MONDAYS, threads: int = 2) -> duckdb.DuckDBPyConnection:
+def connect(
+    orders: list[tuple], as_ofs: tuple[datetime, ...] = MONDAYS, threads: int = 2
+) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(config={"threads": threads})
     connection.execute(
         "CREATE TABLE orders (customer BIGINT, time TIMESTAMP, amount DECIMAL(12,2), product VARCHAR, ends TIMESTAMP)"
     )
     if orders:
         connection.executemany("INSERT INTO orders VALUES (?, ?, ?, ?, ?)", orders)
-    connection.execute("CREATE TABLE snapshots AS SELECT customer, as_of FROM range(1, 8) AS t(customer), (SELECT unnest(?) AS as_of)", [list(as_ofs)])
+    connection.execute(
+        "CREATE TABLE snapshots AS SELECT customer, as_of FROM range(1, 8) AS t(customer), (SELECT unnest(?) AS as_of)",
+        [list(as_ofs)],
+    )
     return connection
 
 
@@ -105,7 +109,9 @@ def shop() -> Iterator[duckdb.DuckDBPyConnection]:
     connection.execute(
         "INSERT INTO moves VALUES (1, '2023-01-01', 'Aarau'), (1, '2024-02-12 05:00', 'Bern'), (2, '2024-02-12 05:00:01', 'Chur')"
     )
-    connection.execute("CREATE TABLE people AS SELECT * FROM (VALUES (1, 'north', 3), (2, NULL, NULL)) AS t(customer, region, pets)")
+    connection.execute(
+        "CREATE TABLE people AS SELECT * FROM (VALUES (1, 'north', 3), (2, NULL, NULL)) AS t(customer, region, pets)"
+    )
     yield connection
     connection.close()
 
@@ -117,18 +123,27 @@ def declare(*features: Feature, **others: object) -> FeatureSet:
 ORDERS = FeatureSet("customer", (EVENTS,), ALL)
 
 
-def by_definition(connection: duckdb.DuckDBPyConnection, features: tuple[Feature, ...]) -> list[dict[str, float]]:
+def by_definition(
+    connection: duckdb.DuckDBPyConnection, features: tuple[Feature, ...]
+) -> list[dict[str, float]]:
     "Values straight from the definition: for each snapshot and window, a query over the events that it may see."
     rows = []
-    for customer, as_of in connection.execute("SELECT customer, as_of FROM snapshots ORDER BY as_of, customer").fetchall():
+    for customer, as_of in connection.execute(
+        "SELECT customer, as_of FROM snapshots ORDER BY as_of, customer"
+    ).fetchall():
         row = {}
         for days in {feature.days for feature in features}:
             same = [feature for feature in features if feature.days == days]
             begin = as_of - timedelta(days=days) if days else datetime(1900, 1, 1)
-            values = ", ".join(feature.expression.replace("as_of", f"TIMESTAMP '{as_of}'") for feature in same)
+            values = ", ".join(
+                feature.expression.replace("as_of", f"TIMESTAMP '{as_of}'") for feature in same
+            )
             query = f"SELECT {values} FROM orders WHERE customer = ? AND time > ? AND time <= ?"
             found = connection.execute(query, [customer, begin, as_of]).fetchall()[0]
-            row |= {feature.name: math.nan if value is None else float(value) for feature, value in zip(same, found)}
+            row |= {
+                feature.name: math.nan if value is None else float(value)
+                for feature, value in zip(same, found)
+            }
         rows.append(row)
     return rows
 
@@ -154,7 +169,12 @@ def test_the_plain_join_gives_the_same_values_as_tiles(monkeypatch: pytest.Monke
 
 def test_an_event_at_the_as_of_time_counts_and_one_a_window_earlier_does_not() -> None:
     as_of = MONDAYS[0]
-    moments = [as_of, as_of + timedelta(microseconds=1), as_of - timedelta(days=7), as_of - timedelta(days=7) + timedelta(microseconds=1)]
+    moments = [
+        as_of,
+        as_of + timedelta(microseconds=1),
+        as_of - timedelta(days=7),
+        as_of - timedelta(days=7) + timedelta(microseconds=1),
+    ]
     connection = connect([(1, moment, 1, "a", None) for moment in moments], (as_of,))
     counted = Feature("orders_1w", "count(*)", "orders", 7, "", "")
     assert compute_features(connection, replace(ORDERS, features=(counted,))).fetchall()[0][2] == 2
@@ -165,7 +185,9 @@ def test_an_event_at_the_as_of_time_counts_and_one_a_window_earlier_does_not() -
     data=st.lists(
         st.tuples(
             st.integers(1, 3),
-            st.datetimes(datetime(2024, 1, 1), datetime(2024, 3, 20)).map(lambda t: t.replace(minute=0, second=0, microsecond=0)),
+            st.datetimes(datetime(2024, 1, 1), datetime(2024, 3, 20)).map(
+                lambda t: t.replace(minute=0, second=0, microsecond=0)
+            ),
             st.none() | st.integers(-5, 5),
             st.none() | st.sampled_from("abc"),
             st.none() | st.datetimes(datetime(2024, 1, 1), datetime(2024, 4, 1)),
@@ -174,9 +196,16 @@ def test_an_event_at_the_as_of_time_counts_and_one_a_window_earlier_does_not() -
     ),
     as_ofs=st.sets(st.sampled_from([*MONDAYS, *IRREGULAR]), min_size=1, max_size=5),
 )
-def test_any_events_at_any_as_of_times_give_the_values_of_the_definition(data: list[tuple], as_ofs: set[datetime]) -> None:
+def test_any_events_at_any_as_of_times_give_the_values_of_the_definition(
+    data: list[tuple], as_ofs: set[datetime]
+) -> None:
     connection = connect(data, tuple(sorted(as_ofs)))
-    chosen = tuple(f for f in ALL if f.days != 7 and f.name.rsplit("_", 1)[0] in ("total", "products", "greatest", "mean", "still_running"))
+    chosen = tuple(
+        f
+        for f in ALL
+        if f.days != 7
+        and f.name.rsplit("_", 1)[0] in ("total", "products", "greatest", "mean", "still_running")
+    )
     assert_as_defined(connection, chosen)
 
 
@@ -184,13 +213,20 @@ def test_any_events_at_any_as_of_times_give_the_values_of_the_definition(data: l
 @given(
     cut=st.sampled_from(MONDAYS),
     later=st.lists(
-        st.tuples(st.integers(1, 9), st.integers(1, 10**13), st.integers(-100, 100), st.sampled_from("abcxyz")), min_size=1, max_size=30
+        st.tuples(
+            st.integers(1, 9), st.integers(1, 10**13), st.integers(-100, 100), st.sampled_from("abcxyz")
+        ),
+        min_size=1,
+        max_size=30,
     ),
 )
 def test_no_future_event_changes_a_value(cut: datetime, later: list[tuple]) -> None:
     connection = connect(make_orders(3))
     before = compute_features(connection, ORDERS).filter(f"as_of <= TIMESTAMP '{cut}'").df()
-    rows = [(who, cut + timedelta(microseconds=wait), amount, product, None) for who, wait, amount, product in later]
+    rows = [
+        (who, cut + timedelta(microseconds=wait), amount, product, None)
+        for who, wait, amount, product in later
+    ]
     connection.executemany("INSERT INTO orders VALUES (?, ?, ?, ?, ?)", rows)
     after = compute_features(connection, ORDERS).filter(f"as_of <= TIMESTAMP '{cut}'").df()
     assert after.equals(before)
@@ -226,7 +262,15 @@ def test_null_entities_and_null_times_are_seen_by_nobody(shop: duckdb.DuckDBPyCo
 
 def test_empty_values_and_derived_features(shop: duckdb.DuckDBPyConnection) -> None:
     declared = declare(
-        *windows("spend_{weeks}w", "sum(amount)", "orders", weeks=[1, 4], meaning="Spend, {weeks} weeks", family="money", empty=0),
+        *windows(
+            "spend_{weeks}w",
+            "sum(amount)",
+            "orders",
+            weeks=[1, 4],
+            meaning="Spend, {weeks} weeks",
+            family="money",
+            empty=0,
+        ),
         derived=(
             Derived("trend_doubled", "trend * 2", "", "", empty=-1),
             Derived("trend", "CAST(spend_1w AS DOUBLE) / nullif(spend_4w, 0)", "", ""),
@@ -295,20 +339,34 @@ def test_only_keeps_what_a_feature_needs() -> None:
         *windows("spend_{weeks}w", "sum(amount)", "orders", weeks=[1, 4, 12], meaning="", family=""),
         derived=(Derived("trend", "spend_1w / spend_4w", "", ""), Derived("twice", "trend * 2", "", "")),
     )
-    assert [item.name for item in only(declared, ["twice"]).columns] == ["spend_1w", "spend_4w", "trend", "twice"]
+    assert [item.name for item in only(declared, ["twice"]).columns] == [
+        "spend_1w",
+        "spend_4w",
+        "trend",
+        "twice",
+    ]
     with pytest.raises(FeatureError, match="did you mean 'trend'"):
         only(declared, ["trent"])
 
 
 def test_costs_cover_every_feature(shop: duckdb.DuckDBPyConnection) -> None:
-    declared = declare(ALL[0], derived=(Derived("twice", f"{ALL[0].name} * 2", "", ""),), attributes=(Attribute("city", "city", "moves", "", ""),))
+    declared = declare(
+        ALL[0],
+        derived=(Derived("twice", f"{ALL[0].name} * 2", "", ""),),
+        attributes=(Attribute("city", "city", "moves", "", ""),),
+    )
     costs = measure_costs(shop, declared)
     assert list(costs) == [item.name for item in declared.columns]
     assert all(cost > 0 for cost in costs.values())
 
 
-def test_the_catalogue_tells_how_much_is_missing_and_refuses_infinity(shop: duckdb.DuckDBPyConnection) -> None:
-    declared = declare(Feature("mean_1w", "avg(amount)", "orders", 7, "Mean order", "money"), attributes=(Attribute("city", "city", "moves", "", "who"),))
+def test_the_catalogue_tells_how_much_is_missing_and_refuses_infinity(
+    shop: duckdb.DuckDBPyConnection,
+) -> None:
+    declared = declare(
+        Feature("mean_1w", "avg(amount)", "orders", 7, "Mean order", "money"),
+        attributes=(Attribute("city", "city", "moves", "", "who"),),
+    )
     rows = compute_features(shop, declared).df()
     mean, city = describe_features(shop, declared)
     assert mean["missing_share"] == rows["mean_1w"].isna().mean()
@@ -320,7 +378,9 @@ def test_the_catalogue_tells_how_much_is_missing_and_refuses_infinity(shop: duck
         describe_features(shop, infinite)
 
 
-def test_the_written_file_is_sorted_and_the_same_bytes_again(shop: duckdb.DuckDBPyConnection, tmp_path) -> None:
+def test_the_written_file_is_sorted_and_the_same_bytes_again(
+    shop: duckdb.DuckDBPyConnection, tmp_path
+) -> None:
     declared = replace(ORDERS, labels=(Feature("next_orders", "count(*)", "orders", 14, "", ""),))
     compute_features(shop, declared)
     compute_labels(shop, declared, known_until=datetime(2030, 1, 1))
@@ -329,7 +389,9 @@ def test_the_written_file_is_sorted_and_the_same_bytes_again(shop: duckdb.DuckDB
         write_snapshots(shop, declared, slices, tmp_path / f"{name}.parquet")
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
     rows = duckdb.read_parquet(str(tmp_path / "one.parquet")).df()
-    assert rows[["as_of", "customer"]].equals(rows[["as_of", "customer"]].sort_values(["as_of", "customer"], ignore_index=True))
+    assert rows[["as_of", "customer"]].equals(
+        rows[["as_of", "customer"]].sort_values(["as_of", "customer"], ignore_index=True)
+    )
     assert set(rows["slice"]) == {"early", "late"}
     assert MONDAYS[2] not in set(rows["as_of"])
 
@@ -369,7 +431,10 @@ def test_a_wrong_feature_is_refused_with_its_name_its_text_and_the_fix(changes: 
 @pytest.mark.parametrize(
     ("derived", "message"),
     [
-        (["ratio = spend / spent"], "'ratio'.*'spend / spent'.*unknown feature 'spent', did you mean 'spend'"),
+        (
+            ["ratio = spend / spent"],
+            "'ratio'.*'spend / spent'.*unknown feature 'spent', did you mean 'spend'",
+        ),
         (["ratio = ratio + 1"], "'ratio'.*needs itself"),
         (["first = second + 1", "second = spend - first"], "needs itself.*→"),
         (["ratio = spend +"], "'spend \\+' is not an SQL expression"),
@@ -388,11 +453,16 @@ def test_a_wrong_derived_feature_is_refused(derived: list[str], message: str) ->
         ("sum(amuont)", r"'sum\(amuont\)' reads unknown column 'amuont' of 'orders', did you mean 'amount'"),
         ("sum(product)", r"'spend': 'sum\(product\)'.*sum\(VARCHAR\)"),
         ("max(soundslike(product))", "soundslike"),
-        ("sum(CAST(amount AS DOUBLE))", r"changes? with the order of rows; write CAST\(.* AS DECIMAL\(18, 4\)\)"),
+        (
+            "sum(CAST(amount AS DOUBLE))",
+            r"changes? with the order of rows; write CAST\(.* AS DECIMAL\(18, 4\)\)",
+        ),
         ("avg(amount * 0.5::DOUBLE)", "DOUBLE, and such sums"),
     ],
 )
-def test_the_engine_refuses_what_does_not_fit_the_tables(shop: duckdb.DuckDBPyConnection, expression: str, message: str) -> None:
+def test_the_engine_refuses_what_does_not_fit_the_tables(
+    shop: duckdb.DuckDBPyConnection, expression: str, message: str
+) -> None:
     with pytest.raises(FeatureError, match=message):
         check_features(shop, declare(Feature("spend", expression, "orders", 7, "", "")))
 
@@ -406,9 +476,13 @@ def test_the_engine_refuses_what_does_not_fit_the_tables(shop: duckdb.DuckDBPyCo
         (Relation("orders", "SELECT *, time AS as_of FROM orders", ""), "rename it"),
     ],
 )
-def test_a_relation_that_does_not_fit_is_refused(shop: duckdb.DuckDBPyConnection, relation: Relation, message: str) -> None:
+def test_a_relation_that_does_not_fit_is_refused(
+    shop: duckdb.DuckDBPyConnection, relation: Relation, message: str
+) -> None:
     with pytest.raises(FeatureError, match=message):
-        check_features(shop, FeatureSet("customer", (relation,), (Feature("n", "count(*)", "orders", 7, "", ""),)))
+        check_features(
+            shop, FeatureSet("customer", (relation,), (Feature("n", "count(*)", "orders", 7, "", ""),))
+        )
 
 
 def test_a_good_declaration_passes(shop: duckdb.DuckDBPyConnection) -> None:
@@ -429,7 +503,9 @@ PORTABLE = tuple(feature for feature in ALL if not feature.name.startswith(("qua
 def test_postgresql_computes_the_same_values(postgres_url: str, as_ofs: tuple[datetime, ...]) -> None:
     dbapi = pytest.importorskip("adbc_driver_postgresql.dbapi")
     here = connect(make_orders(5), as_ofs)
-    here.execute("CREATE TABLE people AS SELECT * FROM (VALUES (1, 'north'), (2, NULL)) AS t(customer, region)")
+    here.execute(
+        "CREATE TABLE people AS SELECT * FROM (VALUES (1, 'north'), (2, NULL)) AS t(customer, region)"
+    )
     declared = FeatureSet(
         "customer",
         (EVENTS, PEOPLE),
@@ -449,4 +525,6 @@ def test_postgresql_computes_the_same_values(postgres_url: str, as_ofs: tuple[da
     assert got["region"].tolist() == wanted["region"].tolist()
     for name in [item.name for item in declared.columns if item.kind == "number"]:
         values = got[name].astype(float).tolist()
-        assert values == pytest.approx(wanted[name].astype(float).tolist(), rel=1e-6, abs=1e-9, nan_ok=True), name
+        assert values == pytest.approx(
+            wanted[name].astype(float).tolist(), rel=1e-6, abs=1e-9, nan_ok=True
+        ), name

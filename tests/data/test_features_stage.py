@@ -1,7 +1,7 @@
 """The features stage, run on a market of forty households."""
 
 import json
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -70,18 +70,31 @@ def test_the_stage_writes_snapshots_schema_catalogue_and_costs(project: Path, ro
     names = [item["name"] for item in schema["features"]]
     assert rows.columns.tolist() == ["household_id", "as_of", "slice", *names, "lapsed", "next_spend"]
     assert [item["name"] for item in report["features"]] == names
-    assert all(set(item) == {"name", "kind", "family", "meaning", "source", "window_days", "missing_share"} for item in report["features"])
+    assert all(
+        set(item) == {"name", "kind", "family", "meaning", "source", "window_days", "missing_share"}
+        for item in report["features"]
+    )
     assert set(json.loads((project / "state/feature_costs.json").read_text())) == set(names)
-    assert {str(rows[item["name"]].dtype) for item in schema["features"] if item["kind"] == "number"} == {"float32"}
+    assert {str(rows[item["name"]].dtype) for item in schema["features"] if item["kind"] == "number"} == {
+        "float32"
+    }
     assert schema["horizon_days"] == report["horizon_days"] == 14
-    assert not rows[[item["name"] for item in schema["features"] if item["kind"] == "category"]].isna().any().any()
+    assert (
+        not rows[[item["name"] for item in schema["features"] if item["kind"] == "category"]]
+        .isna()
+        .any()
+        .any()
+    )
 
 
 def test_rows_are_sorted_and_belong_to_their_slices(project: Path, root: Path) -> None:
     run_stage(root)
     rows = duckdb.read_parquet(str(project / "data/features/snapshots.parquet")).df()
     order = rows[["as_of", "household_id"]]
-    assert order.equals(order.sort_values(["as_of", "household_id"], ignore_index=True)) and not order.duplicated().any()
+    assert (
+        order.equals(order.sort_values(["as_of", "household_id"], ignore_index=True))
+        and not order.duplicated().any()
+    )
     for name in ("train", "validation", "test", "replay"):
         first, last = (datetime.fromisoformat(text) for text in PARAMETERS[name])
         part = rows[rows["slice"] == name]
@@ -89,13 +102,20 @@ def test_rows_are_sorted_and_belong_to_their_slices(project: Path, root: Path) -
         assert part["lapsed"].isin([0, 1]).all() and part["next_spend"].notna().all()
     following = rows[rows["slice"] == "next"]
     assert len(following) > 0 and following[["lapsed", "next_spend"]].isna().all().all()
-    report = {entry["slice"]: entry for entry in json.loads((project / "reports/features.json").read_text())["slices"]}
+    report = {
+        entry["slice"]: entry
+        for entry in json.loads((project / "reports/features.json").read_text())["slices"]
+    }
     assert {name: entry["rows"] for name, entry in report.items()} == rows["slice"].value_counts().to_dict()
-    assert report["test"]["label_share"] == pytest.approx(rows.loc[rows["slice"] == "test", "lapsed"].mean(), rel=1e-5)
+    assert report["test"]["label_share"] == pytest.approx(
+        rows.loc[rows["slice"] == "test", "lapsed"].mean(), rel=1e-5
+    )
     assert report["replay"]["label_share"] is None and report["next"]["label_share"] is None
 
 
-def test_the_same_tables_give_the_same_bytes(project: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_tables_give_the_same_bytes(
+    project: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_stage(root)
     first = [(project / path).read_bytes() for path in WRITTEN]
     monkeypatch.setenv("MLW_THREADS", "1")
@@ -106,12 +126,27 @@ def test_the_same_tables_give_the_same_bytes(project: Path, root: Path, monkeypa
 @pytest.mark.parametrize(
     ("spoil", "changes", "error", "message"),
     [
-        ("DELETE FROM transactions WHERE transaction_timestamp BETWEEN TIMESTAMP '2020-04-27 05:00' AND TIMESTAMP '2020-05-30'", {}, SplitError, "test .*'lapsed' is 1 for all"),
-        ("DELETE FROM transactions WHERE transaction_timestamp > TIMESTAMP '2020-06-01'", {}, SplitError, "horizon beyond the data: the last event is of 2020-0[56]"),
+        (
+            "DELETE FROM transactions WHERE transaction_timestamp BETWEEN TIMESTAMP '2020-04-27 05:00' AND TIMESTAMP '2020-05-30'",
+            {},
+            SplitError,
+            "test .*'lapsed' is 1 for all",
+        ),
+        (
+            "DELETE FROM transactions WHERE transaction_timestamp > TIMESTAMP '2020-06-01'",
+            {},
+            SplitError,
+            "horizon beyond the data: the last event is of 2020-0[56]",
+        ),
         ("DELETE FROM transactions", {}, FeatureError, "'baskets': it has no events"),
         ("ALTER TABLE transactions DROP COLUMN store_id", {}, FeatureError, "store_id"),
         ("SELECT 1", {"horizon_days": 28}, SplitError, "horizon beyond the data"),
-        ("SELECT 1", {"validation": ["2020-03-30 05:00", "2020-04-13 05:00"]}, SplitError, "label windows overlap"),
+        (
+            "SELECT 1",
+            {"validation": ["2020-03-30 05:00", "2020-04-13 05:00"]},
+            SplitError,
+            "label windows overlap",
+        ),
     ],
 )
 def test_what_cannot_be_used_stops_the_stage_and_writes_nothing(

@@ -1,4 +1,4 @@
-"Sources: every kind gives the same tables, the same bytes, and a readable error for what is wrong."
+"Sources: every kind gives the same tables, and a readable error for what is wrong."
 
 import hashlib
 import os
@@ -15,9 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_workbench.data import sources
-from ml_workbench.data.contracts import Column, Table
+from ml_workbench.data.contracts import Column, Table, scan
 from ml_workbench.data.sources import Extracted, connect, extract, masked, open_source, view_tables
-from ml_workbench.data.tables import CAMPAIGN_DESCRIPTIONS, COUPON_REDEMPTIONS, DEMOGRAPHICS, TABLES, TRANSACTIONS
+from ml_workbench.data.tables import (
+    CAMPAIGN_DESCRIPTIONS,
+    COUPON_REDEMPTIONS,
+    DEMOGRAPHICS,
+    TABLES,
+    TRANSACTIONS,
+)
 from ml_workbench.plan.errors import SourceError, WorkbenchError
 from ml_workbench.plan.files import replacing
 
@@ -71,11 +77,18 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def content(folder: Path, table: Table = ORDERS) -> str:
+    "The fingerprint of a written table."
+    with connect() as engine:
+        view_tables(engine, folder, [table])
+        return scan(engine, table)[0].fingerprint
+
+
 @pytest.fixture
 def expected(tmp_path: Path) -> str:
-    "The hash of the orders as any source should give them."
+    "The fingerprint of the orders as any source should give them."
     read(str(write(tmp_path / "expected" / "orders.parquet")), tmp_path / "expected-tables")
-    return digest(tmp_path / "expected-tables" / "orders.parquet")
+    return content(tmp_path / "expected-tables")
 
 
 # The default source ----------------------------------------------------------------------------------------
@@ -137,7 +150,9 @@ def _compressed(path: Path) -> str:
 
 
 def _reversed(path: Path) -> str:
-    return str(write(path / "orders.parquet", f"{ROWS} ORDER BY order_id DESC", options=", ROW_GROUP_SIZE 2048"))
+    return str(
+        write(path / "orders.parquet", f"{ROWS} ORDER BY order_id DESC", options=", ROW_GROUP_SIZE 2048")
+    )
 
 
 def _more_columns(path: Path) -> str:
@@ -166,13 +181,15 @@ def _database_schema(path: Path) -> str:
 
 @pytest.mark.parametrize(
     "make",
-    [_folder, _csv, _glob, _parts, _compressed, _reversed, _more_columns, _as_text, _as_double, _database]
-    + [_database_schema],
+    [
+        *(_folder, _csv, _glob, _parts, _compressed, _reversed, _more_columns, _as_text, _as_double),
+        *(_database, _database_schema),
+    ],
 )
-def test_the_same_rows_give_the_same_bytes_from_every_kind_of_source(make, expected, tmp_path: Path):
+def test_the_same_rows_give_the_same_table_from_every_kind_of_source(make, expected, tmp_path: Path):
     [written] = read(make(tmp_path / "source"), tmp_path / "tables")
     assert (written.rows, written.found) == (3, ())
-    assert digest(tmp_path / "tables" / "orders.parquet") == expected
+    assert content(tmp_path / "tables") == expected
     assert [path.name for path in (tmp_path / "tables").iterdir()] == ["orders.parquet"]
 
 
@@ -181,7 +198,7 @@ def test_relative_paths_start_at_the_root(expected, tmp_path: Path):
     write_database(tmp_path / "shop.duckdb")
     for url in ("in", "in/*.parquet", "in/orders.parquet", "duckdb:///shop.duckdb"):
         read(url, tmp_path / "tables", root=tmp_path)
-        assert digest(tmp_path / "tables" / "orders.parquet") == expected
+        assert content(tmp_path / "tables") == expected
 
 
 def test_a_written_table_is_sorted_typed_and_has_only_the_declared_columns(tmp_path: Path):
@@ -203,7 +220,11 @@ BIG = """
 def test_the_bytes_depend_on_neither_threads_nor_memory_nor_the_order_of_rows(tmp_path: Path):
     files = [
         write(tmp_path / "a" / "orders.parquet", BIG),
-        write(tmp_path / "b" / "orders.parquet", f"{BIG} ORDER BY hash(range, 1)", options=", ROW_GROUP_SIZE 20000"),
+        write(
+            tmp_path / "b" / "orders.parquet",
+            f"{BIG} ORDER BY hash(range, 1)",
+            options=", ROW_GROUP_SIZE 20000",
+        ),
     ]
     digests = set()
     for file in files:
@@ -317,13 +338,17 @@ def test_a_table_that_is_there_twice_is_refused(tmp_path: Path):
 
 def test_all_missing_tables_are_named_with_what_may_be_meant(tmp_path: Path):
     write(tmp_path / "order.parquet")
-    with pytest.raises(SourceError, match=r"lacks 2 declared table\(s\): 'orders' \(did you mean 'order'\?\); 'gifts'"):
+    with pytest.raises(
+        SourceError, match=r"lacks 2 declared table\(s\): 'orders' \(did you mean 'order'\?\); 'gifts'"
+    ):
         read(str(tmp_path), tmp_path / "tables", ORDERS, Table("gifts", "", ORDERS.columns))
 
 
 def test_all_missing_columns_are_named_with_what_may_be_meant(tmp_path: Path):
     file = write(tmp_path / "orders.csv", f"SELECT * EXCLUDE (day) RENAME (amount AS amounts) FROM ({ROWS})")
-    with pytest.raises(SourceError, match=r"table 'orders' lacks columns 'amount' \(did you mean 'amounts'\?\); 'day'"):
+    with pytest.raises(
+        SourceError, match=r"table 'orders' lacks columns 'amount' \(did you mean 'amounts'\?\); 'day'"
+    ):
         read(str(file), tmp_path / "tables")
 
 
@@ -351,7 +376,7 @@ def test_a_corrupt_file_names_the_table_and_leaves_the_previous_tables(corrupt, 
     file.write_bytes(corrupt(file.read_bytes()))
     with pytest.raises(SourceError, match=r"table 'orders' cannot be read: "), replacing(target) as folder:
         read(str(file), folder)
-    assert digest(target / "orders.parquet") == expected
+    assert content(target) == expected
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
 
 
@@ -374,13 +399,17 @@ def test_a_full_disk_is_said_and_leaves_the_previous_tables(expected, tmp_path: 
     small, big = write(tmp_path / "a" / "orders.parquet"), write(tmp_path / "b" / "orders.parquet", BIG)
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True
+    ).returncode:
         pytest.skip("cannot mount a file system here")
     try:
         _replace_from(small, disk / "tables")
-        with pytest.raises(WorkbenchError, match=r"cannot write .*tables: table 'orders': No space left on device"):
+        with pytest.raises(
+            WorkbenchError, match=r"cannot write .*tables: table 'orders': No space left on device"
+        ):
             _replace_from(big, disk / "tables")
-        assert digest(disk / "tables" / "orders.parquet") == expected
+        assert content(disk / "tables") == expected
         assert [path.name for path in disk.iterdir()] == ["tables"]
     finally:
         subprocess.run(["umount", disk], check=True)
@@ -396,19 +425,24 @@ def test_a_file_size_limit_is_said_and_leaves_the_previous_tables(expected, tmp_
             _replace_from(big, tmp_path / "tables")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert digest(tmp_path / "tables" / "orders.parquet") == expected
+    assert content(tmp_path / "tables") == expected
     assert not (tmp_path / ".tables.tmp").exists()
 
 
 def test_too_little_memory_names_the_setting(tmp_path: Path):
     file = write(tmp_path / "orders.parquet", BIG)
-    with open_source(str(file)) as source, pytest.raises(SourceError, match=r"settings\.ini allows \(memory_limit\)"):
+    with (
+        open_source(str(file)) as source,
+        pytest.raises(SourceError, match=r"settings\.ini allows \(memory_limit\)"),
+    ):
         list(extract(source, [ORDERS], tmp_path / "tables", memory_limit="2MB"))
 
 
 # Passwords -------------------------------------------------------------------------------------------------
 
-secrets = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\n\r"), min_size=6).filter(str.strip)
+secrets = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\n\r"), min_size=6).filter(
+    str.strip
+)
 
 
 @given(secret=secrets)
@@ -418,7 +452,12 @@ def test_no_password_survives_masking(secret):
 
 
 def test_masking_leaves_urls_without_a_password_alone():
-    for url in ("completejourney:", "tables/*.csv", "duckdb:///a.duckdb?schema=b", "postgresql://ann@db/s?sslmode=require"):
+    for url in (
+        "completejourney:",
+        "tables/*.csv",
+        "duckdb:///a.duckdb?schema=b",
+        "postgresql://ann@db/s?sslmode=require",
+    ):
         assert masked(url) == url
     assert masked("postgresql://db/s?password=abc&sslmode=require") == "postgresql://db/s?sslmode=require"
     assert masked("postgresql://db/s?password=abc") == "postgresql://db/s"
@@ -446,22 +485,20 @@ def _upload(url: str, tables: Sequence[Table], folder: Path) -> None:
 
     with dbapi.connect(url) as target, duckdb.connect() as engine:
         for table in tables:
-            rows = engine.execute(f"FROM '{folder / table.name}.parquet' ORDER BY hash(*COLUMNS(*))")
+            rows = engine.sql(f"FROM '{folder / table.name}.parquet' ORDER BY hash(*COLUMNS(*))")
             with target.cursor() as cursor:
                 cursor.adbc_ingest(table.name, rows.to_arrow_reader(100_000), mode="create")
         target.commit()
 
 
 @pytest.mark.postgres
-def test_a_round_trip_through_postgresql_gives_the_same_bytes(postgres_url, tmp_path: Path):
+def test_a_round_trip_through_postgresql_gives_the_same_tables(postgres_url, tmp_path: Path):
     tables = (CAMPAIGN_DESCRIPTIONS, COUPON_REDEMPTIONS, DEMOGRAPHICS)
     read("completejourney:", tmp_path / "first", *tables)
     _upload(postgres_url, tables, tmp_path / "first")
-    for written in read(postgres_url, tmp_path / "second", *tables):
+    for table, written in zip(tables, read(postgres_url, tmp_path / "second", *tables), strict=True):
         assert written.found == ()
-        assert digest(tmp_path / "second" / f"{written.name}.parquet") == digest(
-            tmp_path / "first" / f"{written.name}.parquet"
-        )
+        assert content(tmp_path / "second", table) == content(tmp_path / "first", table)
 
 
 @pytest.mark.postgres
@@ -471,7 +508,7 @@ def test_a_million_rows_make_the_round_trip_through_postgresql(postgres_url, tmp
     _upload(postgres_url, [TRANSACTIONS], tmp_path / "first")
     [written] = read(postgres_url, tmp_path / "second", TRANSACTIONS)
     assert written.rows == 1_469_307
-    assert digest(tmp_path / "second" / "transactions.parquet") == digest(tmp_path / "first" / "transactions.parquet")
+    assert content(tmp_path / "second", TRANSACTIONS) == content(tmp_path / "first", TRANSACTIONS)
 
 
 @pytest.mark.postgres
@@ -489,7 +526,7 @@ def test_types_of_postgresql_become_what_is_declared(postgres_url, run_sql, expe
     )
     [written] = read(f"{postgres_url}?schema=sales", tmp_path / "tables")
     assert written.found == ()
-    assert digest(tmp_path / "tables" / "orders.parquet") == expected
+    assert content(tmp_path / "tables") == expected
 
 
 @pytest.mark.postgres
@@ -506,8 +543,15 @@ def test_all_tables_are_read_as_they_were_when_the_source_was_opened(postgres_ur
 
 @pytest.mark.postgres
 def test_values_of_postgresql_that_cannot_be_converted_are_counted(postgres_url, run_sql, tmp_path: Path):
-    run_sql("CREATE TABLE t (a text, b numeric)", "INSERT INTO t VALUES ('1', 'NaN'), ('two', 1e30), (NULL, 3.14159)")
-    [written] = read(postgres_url, tmp_path / "tables", Table("t", "", (Column("a", "BIGINT"), Column("b", "DECIMAL(12,2)"))))
+    run_sql(
+        "CREATE TABLE t (a text, b numeric)",
+        "INSERT INTO t VALUES ('1', 'NaN'), ('two', 1e30), (NULL, 3.14159)",
+    )
+    [written] = read(
+        postgres_url,
+        tmp_path / "tables",
+        Table("t", "", (Column("a", "BIGINT"), Column("b", "DECIMAL(12,2)"))),
+    )
     assert [(breach.column, breach.count) for breach in written.found] == [("a", 1), ("b", 2)]
 
 
@@ -515,8 +559,12 @@ def test_values_of_postgresql_that_cannot_be_converted_are_counted(postgres_url,
 def test_what_a_postgresql_database_lacks_is_named(postgres_url, run_sql, tmp_path: Path):
     with pytest.raises(SourceError, match=r"lacks 1 declared table\(s\): 'orders'"):
         read(postgres_url, tmp_path / "tables")
-    run_sql("CREATE TABLE orders (order_id bigint, amounts numeric, pieces int, day date, ordered timestamp, note text)")
-    with pytest.raises(SourceError, match=r"table 'orders' lacks column 'amount' \(did you mean 'amounts'\?\)"):
+    run_sql(
+        "CREATE TABLE orders (order_id bigint, amounts numeric, pieces int, day date, ordered timestamp, note text)"
+    )
+    with pytest.raises(
+        SourceError, match=r"table 'orders' lacks column 'amount' \(did you mean 'amounts'\?\)"
+    ):
         read(postgres_url, tmp_path / "tables")
     with pytest.raises(SourceError, match="lacks 1 declared table"):
         read(f"{postgres_url}?schema=elsewhere", tmp_path / "tables")
@@ -548,3 +596,14 @@ def test_written_tables_are_seen_under_their_names(tmp_path: Path):
         assert engine.execute("SELECT count(*) FROM orders").fetchone() == (3,)
         shutil.rmtree(tmp_path / "tables")
         view_tables(engine, tmp_path / "tables", [ORDERS])  # a missing file is for the contracts to report
+
+
+def test_what_does_not_fit_into_memory_spills_beside_other_temporary_files_and_is_removed(
+    monkeypatch, tmp_path: Path
+):
+    monkeypatch.setattr(sources.tempfile, "gettempdir", lambda: str(tmp_path))
+    with connect(memory_limit="64MB") as engine:
+        engine.execute("CREATE TABLE t AS SELECT hash(range) AS a, hash(range + 1) AS b FROM range(6000000)")
+        [folder] = tmp_path.iterdir()
+        assert list(folder.iterdir())
+    assert list(tmp_path.iterdir()) == []

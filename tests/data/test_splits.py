@@ -48,7 +48,9 @@ def test_a_label_window_ends_before_the_following_slice_begins() -> None:
 
 def test_a_gap_of_exactly_one_horizon_will_do_and_a_step_less_will_not() -> None:
     plan_slices(**PARAMS | {"validation": ["2017-07-24 05:00", "2017-08-14 05:00"]})
-    with pytest.raises(SplitError, match=r"label windows overlap.*train \(2017-06-26 05:00\).*begin it on 2017-07-24 05:00"):
+    with pytest.raises(
+        SplitError, match=r"label windows overlap.*train \(2017-06-26 05:00\).*begin it on 2017-07-24 05:00"
+    ):
         plan_slices(**PARAMS | {"validation": ["2017-07-17 05:00", "2017-08-14 05:00"]})
 
 
@@ -60,14 +62,32 @@ def test_one_as_of_time_is_a_slice() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"test": ["2017-09-12 05:00", "2017-10-16 05:00"]}, r"test: 2017-09-12 05:00 is not on the grid.*2017-09-11 05:00 and 2017-09-18 05:00"),
+        (
+            {"test": ["2017-09-12 05:00", "2017-10-16 05:00"]},
+            r"test: 2017-09-12 05:00 is not on the grid.*2017-09-11 05:00 and 2017-09-18 05:00",
+        ),
         ({"test": ["2017-09-11", "2017-10-16"]}, "test: 2017-09-11 00:00 is not on the grid"),
         ({"train": ["2017-03-13 05:00", "2017-06-26 05:00"]}, r"train: 2017-03-13 05:00 is not on the grid"),
-        ({"replay": ["2017-11-13 05:00", "2017-12-11 05:00"]}, r"replay: 2017-12-11 05:00 is not on the grid"),
-        ({"test": ["2017-10-16 05:00", "2017-09-11 05:00"]}, "test: ends on 2017-09-11 05:00, before it begins"),
-        ({"test": ["2017-04-10 05:00", "2017-04-17 05:00"]}, "test begins on 2017-04-10 05:00, not after validation.*earliest that would do is 2017-09-11"),
-        ({"validation": ["2017-06-26 05:00", "2017-08-14 05:00"]}, "validation begins on 2017-06-26 05:00, not after train"),
-        ({"last_as_of": "2017-12-11 05:00"}, "horizon beyond the data.*2018-01-08 05:00.*latest last_as_of that would do is 2017-12-04 05:00"),
+        (
+            {"replay": ["2017-11-13 05:00", "2017-12-11 05:00"]},
+            r"replay: 2017-12-11 05:00 is not on the grid",
+        ),
+        (
+            {"test": ["2017-10-16 05:00", "2017-09-11 05:00"]},
+            "test: ends on 2017-09-11 05:00, before it begins",
+        ),
+        (
+            {"test": ["2017-04-10 05:00", "2017-04-17 05:00"]},
+            "test begins on 2017-04-10 05:00, not after validation.*earliest that would do is 2017-09-11",
+        ),
+        (
+            {"validation": ["2017-06-26 05:00", "2017-08-14 05:00"]},
+            "validation begins on 2017-06-26 05:00, not after train",
+        ),
+        (
+            {"last_as_of": "2017-12-11 05:00"},
+            "horizon beyond the data.*2018-01-08 05:00.*latest last_as_of that would do is 2017-12-04 05:00",
+        ),
         ({"horizon_days": 35}, "horizon beyond the data"),
         ({"horizon_days": 0}, "horizon_days: 0"),
         ({"every_days": 0}, "every_days: 0"),
@@ -104,13 +124,18 @@ def test_whatever_is_accepted_has_no_overlap(every: int, horizon: int, starts: l
         backwards = any(b < a for a, b in zip(starts[::2], starts[1::2]))
         assert backwards or min(gaps) * every < horizon
     else:
-        assert all(later.first - earlier.last >= timedelta(days=horizon) for earlier, later in pairwise(slices))
+        assert all(
+            later.first - earlier.last >= timedelta(days=horizon) for earlier, later in pairwise(slices)
+        )
 
 
 def test_events_that_end_early_are_noticed() -> None:
     slices = plan_slices(**PARAMS)
     check_reach(slices, datetime(2017, 12, 31, 5))
-    with pytest.raises(SplitError, match=r"last event is of 2017-12-31 04:59.*up to 2018-01-01 05:00.*would do is 2018-01-01 04:59"):
+    with pytest.raises(
+        SplitError,
+        match=r"last event is of 2017-12-31 04:59.*up to 2018-01-01 05:00.*would do is 2018-01-01 04:59",
+    ):
         check_reach(slices, datetime(2017, 12, 31, 4, 59))
 
 
@@ -123,14 +148,23 @@ def labelled() -> Iterator[duckdb.DuckDBPyConnection]:
            FROM range(8) AS t(i), (SELECT unnest(?) AS as_of)""",
         [moments],
     )
-    connection.execute("UPDATE labels SET lapsed = NULL, spend = NULL WHERE as_of = TIMESTAMP '2018-01-01 05:00'")
+    connection.execute(
+        "UPDATE labels SET lapsed = NULL, spend = NULL WHERE as_of = TIMESTAMP '2018-01-01 05:00'"
+    )
     yield connection
     connection.close()
 
 
 def test_the_overview_keeps_sealed_labels_to_itself(labelled: duckdb.DuckDBPyConnection) -> None:
-    overview = {entry["slice"]: entry for entry in describe_slices(labelled, plan_slices(**PARAMS), label="lapsed", value="spend")}
-    assert (overview["train"]["rows"], overview["train"]["label_share"], overview["train"]["mean_value"]) == (120, 0.25, 3.5)
+    overview = {
+        entry["slice"]: entry
+        for entry in describe_slices(labelled, plan_slices(**PARAMS), label="lapsed", value="spend")
+    }
+    assert (overview["train"]["rows"], overview["train"]["label_share"], overview["train"]["mean_value"]) == (
+        120,
+        0.25,
+        3.5,
+    )
     assert overview["replay"]["rows"] == 32
     assert [overview[name]["label_share"] for name in ("replay", NEXT)] == [None, None]
 
@@ -138,13 +172,27 @@ def test_the_overview_keeps_sealed_labels_to_itself(labelled: duckdb.DuckDBPyCon
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
-        ("UPDATE labels SET lapsed = 0 WHERE as_of < TIMESTAMP '2017-07-01'", r"train \(2017-03-20.*'lapsed' is 0 for all 120"),
-        ("UPDATE labels SET lapsed = 1 WHERE as_of > TIMESTAMP '2017-11-01'", "replay .*'lapsed' is 1 for all"),
-        ("DELETE FROM labels WHERE as_of BETWEEN TIMESTAMP '2017-09-01' AND TIMESTAMP '2017-11-01'", "test .*has no snapshots"),
-        ("UPDATE labels SET lapsed = NULL WHERE as_of = TIMESTAMP '2017-08-14 05:00'", "validation .*8 snapshots without a label"),
+        (
+            "UPDATE labels SET lapsed = 0 WHERE as_of < TIMESTAMP '2017-07-01'",
+            r"train \(2017-03-20.*'lapsed' is 0 for all 120",
+        ),
+        (
+            "UPDATE labels SET lapsed = 1 WHERE as_of > TIMESTAMP '2017-11-01'",
+            "replay .*'lapsed' is 1 for all",
+        ),
+        (
+            "DELETE FROM labels WHERE as_of BETWEEN TIMESTAMP '2017-09-01' AND TIMESTAMP '2017-11-01'",
+            "test .*has no snapshots",
+        ),
+        (
+            "UPDATE labels SET lapsed = NULL WHERE as_of = TIMESTAMP '2017-08-14 05:00'",
+            "validation .*8 snapshots without a label",
+        ),
     ],
 )
-def test_a_slice_that_teaches_nothing_is_refused(labelled: duckdb.DuckDBPyConnection, statement: str, message: str) -> None:
+def test_a_slice_that_teaches_nothing_is_refused(
+    labelled: duckdb.DuckDBPyConnection, statement: str, message: str
+) -> None:
     check_labels(labelled, plan_slices(**PARAMS), label="lapsed")
     labelled.execute(statement)
     with pytest.raises(SplitError, match=message):

@@ -9,13 +9,12 @@ from ml_workbench.model.evaluation import (
     AtCapacity,
     Curve,
     Draws,
-    Interval,
     Policy,
     Result,
     candidate_policy,
-    interval_of,
     rule_policy,
 )
+from ml_workbench.model.metrics import Interval, interval_of
 from ml_workbench.model.proposal import assumptions, break_even, next_list, not_worse, propose, sensitivity
 from ml_workbench.model.snapshots import Feature, Schema
 from ml_workbench.plan.charter import Charter

@@ -55,7 +55,7 @@ def evaluation(*policies: dict, chosen: str = "model", enough: bool = True, curr
         "currency": currency, "unit": "household", "unit_plural": "households", "capacity": 400,
         "confidence": 0.95, "resamples": 1000, "weeks": 6, "units": 2400,
         "test": {"first": "2017-09-11", "last": "2017-10-16"}, "policies": list(policies),
-        "proposal": {"policy": chosen, "who": "the ones at risk", "reason": "it earns most", "enough_evidence": enough},
+        "proposal": {"policy": chosen, "who": "the ones at risk", "sentence": PROPOSED, "reason": "it earns most", "enough_evidence": enough},
         "sensitivity": [], "break_even_save_rate": 0.06, "assumptions": [],
         "next_list": {"as_of": "2018-01-01", "facts": [{"label": "Size", "value": "400"}]},
     }  # fmt: skip
@@ -67,37 +67,51 @@ def said(raw: dict, offers: int = 400):
     return verdict(answer, point_at(answer.proposal, offers))
 
 
-def test_a_gain_is_one_sentence_with_amount_range_currency_and_comparison():
+PROPOSED = "Send 400 offers: expected +$260 a month, between +$217 and +$303, against the rule."
+
+
+def test_at_capacity_the_evaluations_own_sentence_is_shown():
     result = said(evaluation(policy("model", "candidate", [0, 90, 120], [0, 40, 60])))
+    assert (result.state, result.mark) == ("gain", "Worth doing")
+    assert (result.sentence, result.amount) == (PROPOSED, "+$260 a month")
+
+
+def test_a_gain_is_one_sentence_with_amount_range_currency_and_comparison():
+    result = said(evaluation(policy("model", "candidate", [0, 90, 120], [0, 40, 60])), 200)
     assert result.state == "gain"
     assert result.sentence == (
-        "Send 400 offers a week to the ones at risk: expected +$260 a month, between +$217 and +$303, against the rule."
+        "Send 200 offers a week to the ones at risk: expected +$173 a month, between +$130 and +$217, against the rule."
     )
-    assert result.amount == "+$260 a month"
+    assert result.amount == "+$173 a month"
 
 
 def test_a_range_that_includes_zero_is_not_enough_evidence():
-    result = said(evaluation(policy("model", "candidate", [0, 90, 120], [0, 40, 60], spread=61.0)))
+    result = said(evaluation(policy("model", "candidate", [0, 90, 120], [0, 40, 60], spread=41.0)), 200)
     assert (result.state, result.mark) == ("unclear", "Not enough evidence yet")
     assert result.sentence.startswith("Do not yet count on")
-    assert "between −$4 and +$524" in result.sentence
+    assert "between −$4 and +$351" in result.sentence
 
 
-def test_the_evaluations_doubt_holds_at_capacity_and_only_there():
-    raw = evaluation(policy("model", "candidate", [0, 90, 120], [0, 40, 60]), enough=False)
-    assert said(raw, 400).state == "unclear"
-    assert said(raw, 200).state == "gain"
+@pytest.mark.parametrize("kind", ["candidate", "rule", "nothing"])
+def test_the_evaluations_doubt_is_shown_whatever_it_proposes_instead(kind):
+    raw = evaluation(policy("any", kind, [0, 90, 120], [0, 40, 60]), chosen="any", enough=False)
+    assert said(raw, 400).mark == "Not enough evidence yet"
+
+
+def test_the_rule_is_kept_where_a_model_adds_too_little():
+    raw = evaluation(policy("rule", "rule", [0, 90, 120], [0, 0, 0]), chosen="rule")
+    assert said(raw).mark == "Keep the rule"
 
 
 def test_a_loss_is_said_as_a_loss_even_when_the_rule_loses_more():
-    result = said(evaluation(policy("model", "candidate", [0, -50, -90], [0, 40, 60])))
+    result = said(evaluation(policy("model", "candidate", [0, -90, 50], [0, 40, 60])), 200)
     assert result.state == "loss"
     assert "against doing nothing" in result.sentence
     assert "−$390 a month" in result.sentence
 
 
 def test_less_than_the_rule_is_said_to_be_worse():
-    assert said(evaluation(policy("model", "candidate", [0, 90, 120], [0, -20, -40]))).state == "worse"
+    assert said(evaluation(policy("model", "candidate", [0, 90, 120], [0, -20, 40])), 200).state == "worse"
 
 
 def test_no_offers_are_neither_gain_nor_loss():
@@ -106,7 +120,7 @@ def test_no_offers_are_neither_gain_nor_loss():
 
 
 def test_a_proposed_rule_is_compared_with_doing_nothing():
-    result = said(evaluation(policy("rule", "rule", [0, 90, 120], [0, 0, 0]), chosen="rule"))
+    result = said(evaluation(policy("rule", "rule", [0, 90, 120], [0, 0, 0]), chosen="rule"), 200)
     assert result.state == "gain"
     assert result.sentence.endswith("against doing nothing.")
 
@@ -118,17 +132,14 @@ def test_doing_nothing_can_be_the_proposal():
 
 def test_a_capacity_that_is_not_used_up_is_a_limit():
     raw = evaluation(policy("model", "candidate", [0, 90, 120], [0, 40, 60], sent=371.5))
-    assert said(raw).sentence.startswith(
-        "Send up to 400 offers a week (about 372 of them worth their cost) to "
-    )
     assert said(raw, 200).sentence.startswith("Send up to 200 offers a week to ")
 
 
-@pytest.mark.parametrize(("currency", "amount"), [("EUR", "+€260"), ("JPY", "+¥260"), ("SEK", "+SEK 260")])
+@pytest.mark.parametrize(("currency", "amount"), [("EUR", "+€173"), ("JPY", "+¥173"), ("SEK", "+SEK 173")])
 def test_the_currency_is_the_charters(currency, amount):
     raw = evaluation(policy("model", "candidate", [0, 90, 120], [0, 40, 60]), currency=currency)
-    assert amount in said(raw).sentence
-    assert "$" not in said(raw).sentence
+    assert amount in said(raw, 200).sentence
+    assert "$" not in said(raw, 200).sentence
 
 
 def test_amounts_are_a_month_of_fifty_two_twelfths_weeks():
@@ -341,10 +352,10 @@ def test_the_real_answer_says_the_figures_of_the_evaluation(produced):
     point = point_at(answer.proposal, answer.capacity)
     assert point.offers == raw["capacity"]
     assert point.profit.value == pytest.approx(proposed["at_capacity"]["profit_per_month"]["value"], rel=1e-4)
-    sentence = verdict(answer, point).sentence
+    assert verdict(answer, point).sentence == raw["proposal"]["sentence"]
     if proposed["kind"] == "candidate":
         month = proposed["against_rule"]["per_month"]
         assert point.gain.low == pytest.approx(month["low"], rel=1e-3)
-        assert money(point.gain.value, answer.currency, sign=True) in sentence
+        assert verdict(answer, point).amount == f"{money(month['value'], answer.currency, sign=True)} a month"
     assert read_offers(produced).num_rows == raw["next_list"]["size"]
     assert len(read_catalogue(produced).features) >= 40

@@ -17,12 +17,13 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parents[2]
-SECTION = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["evaluate"]
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+SECTION = PARAMS["evaluate"] = PARAMS["evaluate"] | {"seed": 84, "resamples": 1000}
 
 
 def parameters(**changed: object) -> str:
-    "The parameters cell of stage evaluate; a value of None leaves the name out."
-    values = {name: value for name, value in (SECTION | changed).items() if value is not None}
+    "The parameters cell of stage evaluate, with some values changed."
+    values = SECTION | changed
     return "\n".join(f"{name}: {type(value).__name__} = {value!r}" for name, value in values.items())
 
 
@@ -32,10 +33,16 @@ class Project:
 
     root: Path
 
-    def write(self, *cells: str, first: str | None = None, tags: tuple[str, ...] = ("parameters",)) -> Path:
+    def write(
+        self,
+        *cells: str,
+        first: str | None = None,
+        tags: tuple[str, ...] = ("parameters",),
+        **changed: object,
+    ) -> Path:
         "Write the stage notebook: a heading, the parameters, and code."
         made = [new_markdown_cell("# Evaluate", id="head")]
-        source = parameters() if first is None else first
+        source = parameters(**changed) if first is None else first
         made.append(new_code_cell(source, id="parameters", metadata={"tags": list(tags)}))
         made += [new_code_cell(cell, id=f"code-{number}") for number, cell in enumerate(cells, start=1)]
         path = self.root / "nbs" / "stages" / "evaluate.ipynb"
@@ -52,7 +59,9 @@ class Project:
 
     def start(self, *arguments: str, **options: object) -> subprocess.Popen:
         "Start the command line in the project."
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLW_", "PYTHON"))}
+        environment = {
+            key: value for key, value in os.environ.items() if not key.startswith(("MLW_", "PYTHON"))
+        }
         return subprocess.Popen(
             [sys.executable, "-m", "ml_workbench.run.cli", *arguments],
             cwd=self.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
@@ -66,7 +75,9 @@ class Project:
 
     def copy(self) -> dict:
         "The executed copy."
-        return json.loads((self.root / "reports" / "notebooks" / "evaluate.ipynb").read_text(encoding="utf-8"))
+        return json.loads(
+            (self.root / "reports" / "notebooks" / "evaluate.ipynb").read_text(encoding="utf-8")
+        )
 
     def files(self) -> list[str]:
         "Everything in the folders that stages write, whole or half."
@@ -83,8 +94,8 @@ def project(tmp_path: Path) -> Project:
     "A project without stage notebooks."
     root = tmp_path / "project"
     root.mkdir()
-    for name in ("params.yaml", "settings.ini"):
-        shutil.copy(ROOT / name, root)
+    shutil.copy(ROOT / "settings.ini", root)
+    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS, sort_keys=False, allow_unicode=True))
     return Project(root)
 
 

@@ -10,11 +10,21 @@ import pytest
 from ml_workbench.plan.errors import WorkbenchError
 from ml_workbench.run.copies import PLOTLY, as_page, as_text, lasting, merged, normalised, write_copies
 
-FIGURE = {"data": [{"type": "scatter", "x": [1, 2, 3], "y": [2, 1, 4]}], "layout": {"title": {"text": "</script>"}}}
+FIGURE = {
+    "data": [{"type": "scatter", "x": [1, 2, 3], "y": [2, 1, 4]}],
+    "layout": {"title": {"text": "</script>"}},
+}
 
 
 def code(*outputs: dict, **more: object) -> dict:
-    return {"cell_type": "code", "id": "a", "metadata": {}, "source": "1", "execution_count": 3, "outputs": list(outputs)} | more
+    return {
+        "cell_type": "code",
+        "id": "a",
+        "metadata": {},
+        "source": "1",
+        "execution_count": 3,
+        "outputs": list(outputs),
+    } | more
 
 
 def stream(text: str, name: str = "stdout") -> dict:
@@ -27,18 +37,29 @@ def shown(**data: object) -> dict:
 
 def test_metadata_of_the_run_is_dropped_and_tags_are_kept() -> None:
     cell = code(metadata={"tags": ["parameters"], "papermill": {"duration": 1}, "execution": {"x": 1}})
-    copy = normalised({"cells": [cell], "metadata": {"papermill": {}, "language_info": {"version": "3.11.7"}}}, ["a"])
+    copy = normalised(
+        {"cells": [cell], "metadata": {"papermill": {}, "language_info": {"version": "3.11.7"}}}, ["a"]
+    )
     assert copy["cells"][0]["metadata"] == {"tags": ["parameters"]}
     assert "papermill" not in str(copy) and "3.11.7" not in str(copy)
 
 
 def test_unknown_cell_identifiers_become_positions() -> None:
     cells = [code(id="a"), code(id="f00d", metadata={"tags": ["injected-parameters"]}), code(id="beef")]
-    assert [cell["id"] for cell in normalised({"cells": cells}, ["a"])["cells"]] == ["a", "injected", "cell-3"]
+    assert [cell["id"] for cell in normalised({"cells": cells}, ["a"])["cells"]] == [
+        "a",
+        "injected",
+        "cell-3",
+    ]
 
 
 def test_execution_counts_run_from_one_and_agree_with_the_results() -> None:
-    result = {"output_type": "execute_result", "execution_count": 99, "metadata": {}, "data": {"text/plain": "1"}}
+    result = {
+        "output_type": "execute_result",
+        "execution_count": 99,
+        "metadata": {},
+        "data": {"text/plain": "1"},
+    }
     cells = [code(), code(execution_count=None), code(result)]
     copy = normalised({"cells": cells})["cells"]
     assert [cell["execution_count"] for cell in copy] == [1, None, 2]
@@ -70,7 +91,10 @@ def test_addresses_and_invented_file_names_do_not_last(text: str, kept: str) -> 
 
 
 def test_a_page_names_no_address_outside() -> None:
-    cells = [{"cell_type": "markdown", "id": "m", "metadata": {}, "source": "# Heading\n\n> what it is"}, code(shown(**{PLOTLY: FIGURE}))]
+    cells = [
+        {"cell_type": "markdown", "id": "m", "metadata": {}, "source": "# Heading\n\n> what it is"},
+        code(shown(**{PLOTLY: FIGURE})),
+    ]
     page = as_page(normalised({"cells": cells}), "A <title>")
     own = re.sub(r'<script type="text/plain" id="plotly">.*?</script>', "", page)
     assert not re.findall(r"https?://", own)
@@ -96,22 +120,22 @@ def test_both_copies_are_written_or_neither(tmp_path) -> None:
 
 
 @pytest.mark.browser
-def test_a_figure_shows_offline_and_nothing_is_fetched(tmp_path, chromium_path, chromium_flags) -> None:
-    from playwright.sync_api import sync_playwright
-
+def test_a_figure_shows_offline_and_nothing_is_fetched(tmp_path, browser) -> None:
     page_file = tmp_path / "train.html"
-    page_file.write_text(as_page(normalised({"cells": [code(shown(**{PLOTLY: FIGURE}))]}), "t"), encoding="utf-8")
+    page_file.write_text(
+        as_page(normalised({"cells": [code(shown(**{PLOTLY: FIGURE}))]}), "t"), encoding="utf-8"
+    )
     asked, complaints = [], []
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium_path, args=chromium_flags)
-        page = browser.new_page()
+    with browser.new_context() as context:
+        page = context.new_page()
         page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on(
+            "console", lambda message: complaints.append(message.text) if message.type == "error" else None
+        )
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(page_file.as_uri())
         page.wait_for_selector("body[data-drawn=yes]")
         drawn = page.locator(".figure svg.main-svg .scatterlayer path.js-line").count()
-        browser.close()
     outside = [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
     assert drawn == 1 and outside == [] and complaints == []
 

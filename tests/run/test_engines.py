@@ -3,6 +3,7 @@
 import builtins
 import os
 import sys
+from pathlib import Path
 
 from ml_workbench.run.stages import run_stage
 
@@ -41,11 +42,27 @@ def test_the_engine_is_what_the_settings_say(project) -> None:
 
 
 def test_the_process_is_afterwards_as_it_was(project) -> None:
-    before = dict(os.environ), list(sys.path), sys.modules["__main__"], os.getcwd(), sys.stdout, sys.displayhook, sys.excepthook
+    before = (
+        dict(os.environ),
+        list(sys.path),
+        sys.modules["__main__"],
+        Path.cwd(),
+        sys.stdout,
+        sys.displayhook,
+        sys.excepthook,
+    )
     project.write("import os\nos.environ['LEFT'] = 'behind'\nx = 1\nx")
     for _ in range(2):
         run_stage("evaluate", root=project.root, engine="inprocess")
-    after = dict(os.environ), list(sys.path), sys.modules["__main__"], os.getcwd(), sys.stdout, sys.displayhook, sys.excepthook
+    after = (
+        dict(os.environ),
+        list(sys.path),
+        sys.modules["__main__"],
+        Path.cwd(),
+        sys.stdout,
+        sys.displayhook,
+        sys.excepthook,
+    )
     assert after == before
     assert not hasattr(builtins, "get_ipython")
 

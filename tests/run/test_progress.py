@@ -17,7 +17,12 @@ def test_a_log_tells_stage_engine_and_seconds() -> None:
     log.started("train", engine="kernel", cells=3)
     log.ended(error=None, seconds=1.23456)
     started, finished = logged(log)
-    assert (started["event"], started["stage"], started["engine"], started["cells"]) == ("started", "train", "kernel", 3)
+    assert (started["event"], started["stage"], started["engine"], started["cells"]) == (
+        "started",
+        "train",
+        "kernel",
+        3,
+    )
     assert (finished["event"], finished["seconds"], finished["level"]) == ("finished", 1.235, "info")
 
 

@@ -24,7 +24,7 @@ def gone(pid: int) -> bool:
 
 def test_a_stage_gets_its_section_and_leaves_a_copy_and_a_page(project) -> None:
     project.set("resamples", 7)
-    project.write("(seed, resamples)", first="seed: int = 84\nresamples: int = 7\nconfidence: float = 0.95\noffers_step: int = 25\noffers_max: int = 1000\ncalibration_bins: int = 10")
+    project.write("(seed, resamples)", resamples=7)
     done = run(project)
     assert (done.stage, done.cells) == ("evaluate", 3) and done.page.is_file()
     cells = project.copy()["cells"]
@@ -81,7 +81,9 @@ def test_a_notebook_that_does_not_fit_never_starts(project, options: dict, messa
 def test_a_default_that_differs_is_refused_but_not_within_an_experiment(project, monkeypatch) -> None:
     project.write("resamples")
     project.set("resamples", 5)
-    with pytest.raises(StageError, match=r"'resamples: int = 1000', but evaluate\.resamples in params\.yaml is 5"):
+    with pytest.raises(
+        StageError, match=r"'resamples: int = 1000', but evaluate\.resamples in params\.yaml is 5"
+    ):
         run(project)
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", "0" * 40)
     run(project)
@@ -96,8 +98,12 @@ def test_a_notebook_that_changes_a_parameter_unseen_is_caught_afterwards(project
 
 
 def test_parameters_that_change_while_a_stage_runs_are_noticed(project) -> None:
-    project.write("from pathlib import Path\np = Path('params.yaml')\np.write_text(p.read_text().replace('resamples: 1000', 'resamples: 2000'));")
-    with pytest.raises(StageError, match=r"evaluate\.resamples is 2000 in params\.yaml, the notebook ran with 1000"):
+    project.write(
+        "from pathlib import Path\np = Path('params.yaml')\np.write_text(p.read_text().replace('resamples: 1000', 'resamples: 2000'));"
+    )
+    with pytest.raises(
+        StageError, match=r"evaluate\.resamples is 2000 in params\.yaml, the notebook ran with 1000"
+    ):
         run(project)
 
 
@@ -110,12 +116,17 @@ def test_a_failing_cell_is_named_and_the_copy_is_kept(project) -> None:
         "executed copy: state/failed/evaluate.ipynb"
     )
     kept = json.loads((project.root / "state" / "failed" / "evaluate.ipynb").read_text())
-    assert [output["output_type"] for cell in kept["cells"][3:5] for output in cell["outputs"]] == ["stream", "error"]
+    assert [output["output_type"] for cell in kept["cells"][3:5] for output in cell["outputs"]] == [
+        "stream",
+        "error",
+    ]
     assert len(kept["cells"]) == 6 and not (project.root / "after").exists() and project.files() == []
 
 
 def test_an_error_of_the_workbench_is_told_in_its_own_words(project) -> None:
-    project.write("from ml_workbench.plan.errors import ContractError\nraise ContractError('transactions.price: 3 rows')")
+    project.write(
+        "from ml_workbench.plan.errors import ContractError\nraise ContractError('transactions.price: 3 rows')"
+    )
     with pytest.raises(StageError, match=r"failed in cell 3 \(.*\): transactions\.price: 3 rows\n"):
         run(project)
 
@@ -149,19 +160,25 @@ def test_a_kernel_that_dies_is_not_taken_for_success(project) -> None:
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stage_that_is_stopped_leaves_no_half_file_and_no_kernel(project, busy_stage, until, signum: int, code: int) -> None:
+def test_a_stage_that_is_stopped_leaves_no_half_file_and_no_kernel(
+    project, busy_stage, until, signum: int, code: int
+) -> None:
     process, kernel = busy_stage
     process.send_signal(signum)
     _, err = process.communicate(timeout=30)
     assert process.returncode == code
-    assert err.startswith(f"error: stage evaluate was stopped by {signal.Signals(signum).name} in cell 4; executed copy: state/failed")
+    assert err.startswith(
+        f"error: stage evaluate was stopped by {signal.Signals(signum).name} in cell 4; executed copy: state/failed"
+    )
     assert "Traceback" not in err and len(err.splitlines()) == 1
     until(lambda: gone(kernel))
     assert [path for path in project.files() if not path.endswith(".tmp")] == []
 
 
 def test_an_inprocess_stage_is_stopped_too(project, until) -> None:
-    project.write("from pathlib import Path\nimport time\nPath('here').touch()", "while True:\n    time.sleep(0.05)")
+    project.write(
+        "from pathlib import Path\nimport time\nPath('here').touch()", "while True:\n    time.sleep(0.05)"
+    )
     process = project.start("stage", "evaluate", "--engine", "inprocess")
     until((project.root / "here").exists)
     process.send_signal(signal.SIGINT)
@@ -177,7 +194,11 @@ def test_a_stage_killed_half_way_runs_again(project, busy_stage) -> None:
     done = project.call("stage", "evaluate", "--engine", "kernel")
     assert done.returncode == 0, done.stderr
     assert (project.root / "data" / "table.csv").read_text() == "whole"
-    assert project.files() == ["data/table.csv", "reports/notebooks/evaluate.html", "reports/notebooks/evaluate.ipynb"]
+    assert project.files() == [
+        "data/table.csv",
+        "reports/notebooks/evaluate.html",
+        "reports/notebooks/evaluate.ipynb",
+    ]
     assert gone(kernel)
 
 
@@ -185,7 +206,9 @@ def test_two_runs_of_a_stage_do_not_mix(project, busy_stage) -> None:
     process, _ = busy_stage
     done = project.call("stage", "evaluate", "--engine", "inprocess")
     assert done.returncode == 1
-    assert f"stage evaluate is already running in {project.root} (process {process.pid}, since " in done.stderr
+    assert (
+        f"stage evaluate is already running in {project.root} (process {process.pid}, since " in done.stderr
+    )
     (project.root / "go").touch()
     process.communicate(timeout=60)
     assert process.returncode == 0 and (project.root / "data" / "table.csv").read_text() == "whole"
@@ -196,7 +219,9 @@ def test_a_lock_left_by_a_process_that_is_gone_is_no_obstacle(project) -> None:
     lock.parent.mkdir(parents=True)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    lock.write_text(json.dumps({"process": ended.pid, "since": "00:00:00", "kernel": os.getpid(), "kernel_started": 0.0}))
+    lock.write_text(
+        json.dumps({"process": ended.pid, "since": "00:00:00", "kernel": os.getpid(), "kernel_started": 0.0})
+    )
     project.write("1")
     run(project)  # and this very process, whose number the kernel had, still lives
     lock.write_text("{half")
@@ -212,7 +237,9 @@ def test_a_full_disk_leaves_no_half_copy(project) -> None:
         "try:\n    run_stage('evaluate', engine='inprocess')\nexcept WorkbenchError as error:\n    sys.exit(str(error))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=project.root, capture_output=True, text=True)
-    assert done.returncode == 1 and "cannot write" in done.stderr and "nothing was changed there" in done.stderr
+    assert (
+        done.returncode == 1 and "cannot write" in done.stderr and "nothing was changed there" in done.stderr
+    )
     assert project.files() == []
 
 

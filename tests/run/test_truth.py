@@ -102,7 +102,9 @@ def test_nothing_is_computed_in_the_parameters_cell(line: str) -> None:
         declared_parameters(cell(line))
 
 
-@pytest.mark.parametrize("later", ["seed = 3", "seed += 1", "import os as seed", "for seed in (): pass", "del seed"])
+@pytest.mark.parametrize(
+    "later", ["seed = 3", "seed += 1", "import os as seed", "for seed in (): pass", "del seed"]
+)
 def test_giving_a_parameter_another_value_later_is_refused(later: str) -> None:
     (line,) = lines(cell(FITTING), cell(later, 7, ()))
     assert line == "train.ipynb, cell 7: gives parameter 'seed' another value; use another name"
@@ -143,4 +145,6 @@ def test_a_value_that_is_equal_but_of_another_type_is_a_contradiction() -> None:
 def test_defaults_are_rewritten_and_nothing_else() -> None:
     source = "# how\nseed: int = 1  # ünïcode → fine\nnames: list[str] = [\n    'a',\n    'b',\n]  # both\nquick = False"
     changed = with_defaults(source, {"seed": 9, "names": ["c"], "quick": False})
-    assert changed == "# how\nseed: int = 9  # ünïcode → fine\nnames: list[str] = ['c']  # both\nquick = False"
+    assert (
+        changed == "# how\nseed: int = 9  # ünïcode → fine\nnames: list[str] = ['c']  # both\nquick = False"
+    )
