@@ -1071,6 +1071,10 @@ d = {
                 "model/story.html#commit_of",
                 "ml_workbench/model/story.py",
             ),
+            "ml_workbench.model.story.condition": (
+                "model/story.html#condition",
+                "ml_workbench/model/story.py",
+            ),
             "ml_workbench.model.story.day": ("model/story.html#day", "ml_workbench/model/story.py"),
             "ml_workbench.model.story.families": ("model/story.html#families", "ml_workbench/model/story.py"),
             "ml_workbench.model.story.first_lines": (
@@ -1558,8 +1562,16 @@ d = {
                 "run/export.html#_unwritten",
                 "ml_workbench/run/export.py",
             ),
+            "ml_workbench.run.export._write_front_page": (
+                "run/export.html#_write_front_page",
+                "ml_workbench/run/export.py",
+            ),
             "ml_workbench.run.export._writes": ("run/export.html#_writes", "ml_workbench/run/export.py"),
             "ml_workbench.run.export.drift": ("run/export.html#drift", "ml_workbench/run/export.py"),
+            "ml_workbench.run.export.front_page": (
+                "run/export.html#front_page",
+                "ml_workbench/run/export.py",
+            ),
             "ml_workbench.run.export.write_package": (
                 "run/export.html#write_package",
                 "ml_workbench/run/export.py",

@@ -13,6 +13,7 @@ from ml_workbench.model.story import (
     Span,
     as_csv,
     between,
+    condition,
     day,
     first_lines,
     foundations,
@@ -32,7 +33,7 @@ def _tile(label: str, span: Span, currency: str) -> tuple[str, str, str]:
     return label, money(span.value, currency, sign=True), f"a month, {between(span, currency, sign=True)}"
 
 
-def headline(answer: Answer, point: Point, title: str) -> None:
+def headline(answer: Answer, point: Point, charter: Charter) -> None:
     "The sentence and the numbers of one point."
     said, currency = verdict(answer, point), answer.currency
     sentence = escape(said.sentence)
@@ -55,8 +56,9 @@ def headline(answer: Answer, point: Point, title: str) -> None:
     )
     st.html(
         f'<div class="mlw-kicker"><div class="mlw-mark mlw-{said.state}"><span aria-hidden="true">{ICONS[said.state]}'
-        f"</span>{said.mark}</div><span>{escape(title)}</span></div>"
-        f'<h1 class="mlw-sentence" role="status">{sentence}</h1><div class="mlw-tiles">{body}</div>'
+        f"</span>{said.mark}</div><span>{escape(charter.title)}</span></div>"
+        f'<h1 class="mlw-sentence" role="status">{sentence}</h1>'
+        f'<p class="mlw-small">{escape(condition(answer, charter.economics.save_rate))}</p><div class="mlw-tiles">{body}</div>'
     )
 
 
@@ -74,7 +76,7 @@ def proposal(answer: Answer, charter: Charter) -> None:
     )
     point = point_at(answer.proposal, offers)
     with top:
-        headline(answer, point, charter.title)
+        headline(answer, point, charter)
     import figures  # plotly takes its time to load: the words come first
 
     st.markdown("**Profit a month** by the number of offers a week")

@@ -466,14 +466,14 @@ PROMOTION = (
 )
 
 
-# %% ../../nbs/data/definitions.ipynb #a0199fd3
+# %% ../../nbs/data/definitions.ipynb #fb713823
 def ratio(above: str, below: str) -> str:
     "SQL for a quotient that is NULL where there is nothing to divide by."
     return f"CAST({above} AS DOUBLE) / NULLIF({below}, 0)"
 
 
 DERIVED = (
-    Derived(USUAL_SPEND, "spend_12w / 12", "Usual spend in a week: a twelfth of 12 weeks, dollars", "money"),
+    Derived(USUAL_SPEND, "spend_12w / 12", "Usual weekly spend: a twelfth of 12 weeks, dollars", "money"),
     Derived(
         "overdue_ratio",
         ratio("days_since_basket", "mean_gap_12w"),

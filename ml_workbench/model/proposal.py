@@ -141,7 +141,7 @@ def _worth_it(result: Result, charter: Charter) -> bool:
     return gain.low > 0 and gain.value >= charter.minimum_lift_per_week and profit.value > 0
 
 
-# %% ../../nbs/model/proposal.ipynb #d8b89785
+# %% ../../nbs/model/proposal.ipynb #6ea553e8
 def _sentence(chosen: Result, told: Result, schema: Schema, charter: Charter) -> str:
     "The proposal in one sentence."
     who = whom(chosen.policy, schema, charter)
@@ -171,20 +171,20 @@ def _reason(chosen: Result, told: Result, rule: Result, results: Sequence[Result
     "Why this policy, in two or three sentences."
     candidates = [each for each in results if each.policy.kind == "candidate"]
     best = max(candidates, key=lambda each: each.at_capacity.profit_per_week.value)
-    margin = money(charter.minimum_lift_per_week, charter.currency)
+    margin = money(charter.minimum_lift_per_week * MONTH, charter.currency)
     first = f"{told.policy.label} earns the most of the candidates"
     if told is not best:
-        first = f"{told.policy.label} is simpler than {best.policy.label} and not worse by more than {margin} a week"
+        first = f"{told.policy.label} is simpler than {best.policy.label} and not worse by more than {margin} a month"
     certain = (
         "and beats the rule with confidence" if told.against_rule.low > 0 else "but may not beat the rule"
     )
     place = int(np.argmax(rule.curve.profit_per_week))
     size = int(rule.curve.offers[place])
-    rule_best = money(rule.curve.profit_per_week[place], charter.currency)
-    ours = money(told.at_capacity.profit_per_week.value, charter.currency)
+    rule_best = money(rule.curve.profit_per_week[place] * MONTH, charter.currency)
+    ours = money(told.at_capacity.profit_per_week.value * MONTH, charter.currency)
     return (
         f"{first}, {certain}. With a list of the size that would have suited it best here ({size:,} a week) "
-        f"the rule would have earned {rule_best} a week; {told.policy.label} earns {ours}."
+        f"the rule would have earned {rule_best} a month; {told.policy.label} earns {ours}."
     )
 
 
@@ -223,7 +223,7 @@ def break_even(
     return float(cost / value) if value > 0 else None
 
 
-# %% ../../nbs/model/proposal.ipynb #974336f2
+# %% ../../nbs/model/proposal.ipynb #d7408fae
 def assumptions(
     charter: Charter,  # economics
 ) -> list[dict]:  # name, value, low, high, text
@@ -235,7 +235,7 @@ def assumptions(
         "gross_margin": f"Of a unit of spend, {terms.gross_margin:.0%} stays as gross margin.",
         "offer_cost": f"An offer costs {price}, all in.",
         "value_weeks": f"A saved {charter.unit} is worth {terms.value_weeks} weeks of its usual spend, once.",
-        "cooldown_days": f"After an offer a {charter.unit} rests for {terms.cooldown_days} days; nobody rests at the start.",
+        "cooldown_days": f"After an offer a {charter.unit} rests for {terms.cooldown_days} days. Nobody rests at the start, so the first weeks find the most to save.",
         "running_cost_per_week": f"A model costs {running} a week to run; the rule costs nothing.",
     }
     fixed = [
@@ -312,7 +312,7 @@ def next_list(
     return NextList(str(rows[schema.time].iloc[0]), len(table), expected, facts, table)
 
 
-# %% ../../nbs/model/proposal.ipynb #e5a4b370
+# %% ../../nbs/model/proposal.ipynb #90ec72f5
 def _facts(
     rows: pd.DataFrame,
     listed: np.ndarray,
@@ -331,21 +331,22 @@ def _facts(
     others = np.setdiff1d(np.arange(len(rows)), listed)
     facts.append({"label": "Expected profit of this list", "value": money(expected, charter.currency)})
 
-    columns = {f"Chance of lapsing within {schema.horizon_days} days": np.asarray(probability)}
-    columns |= {meanings.get(name, name): rows[name].to_numpy(dtype=np.float64) for name in shown}
-    for number, (label, values) in enumerate(columns.items()):
-        medians = [
-            _short(np.nanmedian(values[who]), share=number == 0) for who in (listed, others) if len(who)
-        ]
+    chance = f"Chance of lapsing within {schema.horizon_days} days"
+    told = [(chance, "{:.0%}".format, np.asarray(probability))]
+    for name in shown:
+        label, shape = meanings.get(name, name), _short
+        if name == schema.usual_weekly_spend:
+            label, shape = "Usual weekly spend", lambda amount: money(amount, charter.currency)
+        told.append((label, shape, rows[name].to_numpy(dtype=np.float64)))
+    for label, shape, values in told:
+        medians = [shape(np.nanmedian(values[who])) for who in (listed, others) if len(who)]
         value = f"{medians[0]} (others {medians[1]})" if len(medians) > 1 else medians[0]
         facts.append({"label": f"{label}, median", "value": value})
     return tuple(facts)
 
 
-def _short(value: float, *, share: bool) -> str:
-    "A figure as a reader wants it: 31%, 12,345 or 0.47."
-    if share:
-        return f"{value:.0%}"
+def _short(value: float) -> str:
+    "A figure as a reader wants it: 12,345 or 0.47."
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

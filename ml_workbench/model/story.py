@@ -21,6 +21,7 @@ __all__ = [
     "point_at",
     "Verdict",
     "verdict",
+    "condition",
     "ticks",
     "day",
     "commit_of",
@@ -37,7 +38,7 @@ __all__ = [
     "read_notebook",
 ]
 
-# %% ../../nbs/model/story.ipynb #c1d9993c
+# %% ../../nbs/model/story.ipynb #e871b561
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -47,7 +48,7 @@ from math import ceil, floor, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ..plan.charter import money
+from ..plan.charter import Assumption, money
 from ..plan.errors import WorkbenchError
 from ..plan.files import read_json
 
@@ -343,6 +344,23 @@ def verdict(
     amount = _monthly(shown, answer.currency)
     span = between(shown, answer.currency, sign=True)
     return Verdict(state, f"{opening}: expected {amount}, {span}, against {versus}.", amount)
+
+
+# %% ../../nbs/model/story.ipynb #e4b60f6e
+def condition(
+    answer: Answer,  # what was found
+    rate: Assumption,  # the charter's save rate
+) -> str:  # one sentence; empty when nothing would be sent
+    "What the proposal's figures rest on, and below which value it would lose money."
+    if answer.break_even is None:
+        return ""
+    kept = f"an offer keeps {rate.value:.0%} of the {answer.unit_plural} that would otherwise lapse"
+    opening = (
+        f"As measured, {kept}"
+        if rate.status == "measured"
+        else f"Assuming that {kept}, which is not measured yet"
+    )
+    return f"{opening}; below {answer.break_even:.1%} the offers cost more than they bring."
 
 
 # %% ../../nbs/model/story.ipynb #99d25960

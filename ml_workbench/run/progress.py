@@ -40,7 +40,7 @@ class Silent:
         "The stage is over."
 
 
-# %% ../../nbs/run/progress.ipynb #37892f3d
+# %% ../../nbs/run/progress.ipynb #3cb2f34a
 @dataclass
 class JsonLines(Silent):
     "One JSON object per line, for logs."
@@ -70,7 +70,7 @@ class JsonLines(Silent):
     def text(self, stream: str, text: str) -> None:
         "Whole lines become one object each."
         *lines, self.pending[stream] = (self.pending.get(stream, "") + text).split("\n")
-        for line in lines:
+        for line in filter(str.strip, lines):
             self._log(
                 "info" if stream == "stdout" else "warning",
                 "output",

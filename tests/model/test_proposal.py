@@ -80,7 +80,7 @@ def ladder(simple: float, complex_: float, *, rule: float = 100.0, spread: float
 def test_the_simplest_candidate_that_is_not_worse_by_the_margin_is_proposed():
     chosen, proposal = propose(ladder(simple=190, complex_=200), SCHEMA, charter())
     assert chosen.policy.name == "simple" and proposal.enough_evidence and proposal.beats_rule
-    assert "Simple is simpler than Complex and not worse by more than €20 a week" in proposal.reason
+    assert "Simple is simpler than Complex and not worse by more than €87 a month" in proposal.reason
     assert proposal.sentence.startswith("Send 10 offers a week to the members that ")
     assert "expected +€390 a month, between +€" in proposal.sentence and proposal.sentence.endswith(
         "against the rule."

@@ -18,6 +18,7 @@ from ml_workbench.model.story import (
     as_csv,
     between,
     commit_of,
+    condition,
     families,
     first_lines,
     foundations,
@@ -29,7 +30,7 @@ from ml_workbench.model.story import (
     ticks,
     verdict,
 )
-from ml_workbench.plan.charter import money
+from ml_workbench.plan.charter import Assumption, money
 from ml_workbench.plan.errors import WorkbenchError
 
 
@@ -359,3 +360,18 @@ def test_the_real_answer_says_the_figures_of_the_evaluation(produced):
         assert verdict(answer, point).amount == f"{money(month['value'], answer.currency, sign=True)} a month"
     assert read_offers(produced).num_rows == raw["next_list"]["size"]
     assert len(read_catalogue(produced).features) >= 40
+
+
+def test_the_condition_says_what_is_not_measured_and_where_the_answer_turns() -> None:
+    raw = evaluation(policy("model", "candidate", [0, 60, 60], [0, 60, 60]))
+    guess = Assumption(value=0.15, low=0.05, high=0.25, status="assumption", source="a guess")
+    assert condition(answer_from(raw), guess).startswith("Assuming that an offer keeps 15% of the households")
+    assert "below 6.0% the offers cost more" in condition(answer_from(raw), guess)
+    measured = guess.model_copy(update={"status": "measured"})
+    assert "not measured" not in condition(answer_from(raw), measured)
+
+
+def test_without_offers_there_is_no_condition() -> None:
+    raw = evaluation(policy("model", "candidate", [0, 0, 0], [0, 0, 0])) | {"break_even_save_rate": None}
+    guess = Assumption(value=0.15, low=0.05, high=0.25, status="assumption", source="a guess")
+    assert condition(answer_from(raw), guess) == ""

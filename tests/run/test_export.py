@@ -109,3 +109,14 @@ def test_comparing_changes_nothing(project: Path) -> None:
 def test_a_folder_without_nbdev_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WorkbenchError, match=r"no readable \[tool.nbdev\]"):
         drift(tmp_path)
+
+
+def test_the_front_page_is_written_from_the_index_and_its_drift_is_found(project: Path) -> None:
+    cells = [new_markdown_cell("# Project"), new_code_cell("1 + 1"), new_markdown_cell("Two commands.\n")]
+    nbformat.write(new_notebook(cells=cells), project / "nbs" / "index.ipynb")
+    assert "wrote README.md" in write_package(project)
+    readme = project / "README.md"
+    assert readme.read_text() == "# Project\n\nTwo commands.\n"
+    assert drift(project) == []
+    readme.write_text("# Project, edited by hand\n")
+    assert drift(project) == ["README.md: differs from nbs/index.ipynb"]
