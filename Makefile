@@ -17,16 +17,17 @@ export IPYTHONDIR         := $(CURDIR)/state/jupyter/ipython
 export JUPYTER_CONFIG_DIR := $(CURDIR)/state/jupyter/config
 export JUPYTER_DATA_DIR   := $(CURDIR)/state/jupyter/data
 export DVC_NO_ANALYTICS   := true
+$(shell mkdir -p state/jupyter)
 # uv does not read pip's settings: a mirror named for pip holds for it too.
 ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab app export check lessons bench lock clean
+.PHONY: help run test reproduced lab app export check lessons bench lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(INSTALLED) ## check, then run the pipeline: data, features, train, evaluate
 	@ml-workbench check
@@ -38,6 +39,9 @@ test: $(INSTALLED) ## everything: the gates, the lessons, the pipeline, the test
 	@$(MAKE) --no-print-directory check lessons
 	@dvc repro
 	@python tests/services.py python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+
+reproduced: $(INSTALLED) ## whether the committed results are what the pipeline just wrote
+	@CI=true python -m pytest tests/repository/test_reproduction.py -k 'again or holds'
 
 lab: $(INSTALLED) ## open the notebooks in JupyterLab
 	@jupyter lab --config=nbs/jupyter_server_config.py $(ARGS)
