@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[2]
 STAMP = ".venv/.installed"
 
 
-def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+def make(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
     "Run make as a person would, not as a part of another make."
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")} | variables
     return subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
 
 
@@ -83,9 +83,7 @@ def test_a_python_that_fits_is_found(folder):
 
 def test_commands_find_the_projects_tools_first_and_keep_bytecode(folder):
     rule = "shown: ; @echo $${PATH%%:*} $${PYTHONDONTWRITEBYTECODE-unset} $$IPYTHONDIR"
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-    command = ["make", "--eval", rule, "shown"]
-    shown = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True).stdout
+    shown = make(folder, "--eval", rule, "shown", PYTHONDONTWRITEBYTECODE="1").stdout
     assert shown.split() == [f"{folder}/.venv/bin", "unset", f"{folder}/state/jupyter/ipython"]
 
 
