@@ -733,6 +733,36 @@ d = {
                 "ml_workbench/model/candidates.py",
             ),
         },
+        "ml_workbench.model.catalogue": {
+            "ml_workbench.model.catalogue.Catalogue": (
+                "model/catalogue.html#catalogue",
+                "ml_workbench/model/catalogue.py",
+            ),
+            "ml_workbench.model.catalogue.Family": (
+                "model/catalogue.html#family",
+                "ml_workbench/model/catalogue.py",
+            ),
+            "ml_workbench.model.catalogue.Feature": (
+                "model/catalogue.html#feature",
+                "ml_workbench/model/catalogue.py",
+            ),
+            "ml_workbench.model.catalogue._optional": (
+                "model/catalogue.html#_optional",
+                "ml_workbench/model/catalogue.py",
+            ),
+            "ml_workbench.model.catalogue._worth": (
+                "model/catalogue.html#_worth",
+                "ml_workbench/model/catalogue.py",
+            ),
+            "ml_workbench.model.catalogue.families": (
+                "model/catalogue.html#families",
+                "ml_workbench/model/catalogue.py",
+            ),
+            "ml_workbench.model.catalogue.read_catalogue": (
+                "model/catalogue.html#read_catalogue",
+                "ml_workbench/model/catalogue.py",
+            ),
+        },
         "ml_workbench.model.evaluation": {
             "ml_workbench.model.evaluation.AtCapacity": (
                 "model/evaluation.html#atcapacity",
@@ -1016,13 +1046,7 @@ d = {
                 "ml_workbench/model/story.py",
             ),
             "ml_workbench.model.story.Block": ("model/story.html#block", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story.Catalogue": (
-                "model/story.html#catalogue",
-                "ml_workbench/model/story.py",
-            ),
             "ml_workbench.model.story.Fact": ("model/story.html#fact", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story.Family": ("model/story.html#family", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story.Feature": ("model/story.html#feature", "ml_workbench/model/story.py"),
             "ml_workbench.model.story.Point": ("model/story.html#point", "ml_workbench/model/story.py"),
             "ml_workbench.model.story.Policy": ("model/story.html#policy", "ml_workbench/model/story.py"),
             "ml_workbench.model.story.Span": ("model/story.html#span", "ml_workbench/model/story.py"),
@@ -1044,23 +1068,17 @@ d = {
             "ml_workbench.model.story._cell": ("model/story.html#_cell", "ml_workbench/model/story.py"),
             "ml_workbench.model.story._git": ("model/story.html#_git", "ml_workbench/model/story.py"),
             "ml_workbench.model.story._monthly": ("model/story.html#_monthly", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story._optional": (
-                "model/story.html#_optional",
-                "ml_workbench/model/story.py",
-            ),
             "ml_workbench.model.story._policy": ("model/story.html#_policy", "ml_workbench/model/story.py"),
             "ml_workbench.model.story._proposed": (
                 "model/story.html#_proposed",
                 "ml_workbench/model/story.py",
             ),
-            "ml_workbench.model.story._shaped": ("model/story.html#_shaped", "ml_workbench/model/story.py"),
             "ml_workbench.model.story._shown": ("model/story.html#_shown", "ml_workbench/model/story.py"),
             "ml_workbench.model.story._skill": ("model/story.html#_skill", "ml_workbench/model/story.py"),
             "ml_workbench.model.story._span": ("model/story.html#_span", "ml_workbench/model/story.py"),
             "ml_workbench.model.story._spans": ("model/story.html#_spans", "ml_workbench/model/story.py"),
             "ml_workbench.model.story._state": ("model/story.html#_state", "ml_workbench/model/story.py"),
             "ml_workbench.model.story._trial": ("model/story.html#_trial", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story._worth": ("model/story.html#_worth", "ml_workbench/model/story.py"),
             "ml_workbench.model.story.answer_from": (
                 "model/story.html#answer_from",
                 "ml_workbench/model/story.py",
@@ -1076,7 +1094,6 @@ d = {
                 "ml_workbench/model/story.py",
             ),
             "ml_workbench.model.story.day": ("model/story.html#day", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story.families": ("model/story.html#families", "ml_workbench/model/story.py"),
             "ml_workbench.model.story.first_lines": (
                 "model/story.html#first_lines",
                 "ml_workbench/model/story.py",
@@ -1088,10 +1105,6 @@ d = {
             "ml_workbench.model.story.point_at": ("model/story.html#point_at", "ml_workbench/model/story.py"),
             "ml_workbench.model.story.read_answer": (
                 "model/story.html#read_answer",
-                "ml_workbench/model/story.py",
-            ),
-            "ml_workbench.model.story.read_catalogue": (
-                "model/story.html#read_catalogue",
                 "ml_workbench/model/story.py",
             ),
             "ml_workbench.model.story.read_notebook": (
@@ -1222,6 +1235,7 @@ d = {
             "ml_workbench.plan.files.read_json": ("plan/files.html#read_json", "ml_workbench/plan/files.py"),
             "ml_workbench.plan.files.replacing": ("plan/files.html#replacing", "ml_workbench/plan/files.py"),
             "ml_workbench.plan.files.rounded": ("plan/files.html#rounded", "ml_workbench/plan/files.py"),
+            "ml_workbench.plan.files.shaped": ("plan/files.html#shaped", "ml_workbench/plan/files.py"),
             "ml_workbench.plan.files.write_json": (
                 "plan/files.html#write_json",
                 "ml_workbench/plan/files.py",
@@ -1299,21 +1313,16 @@ d = {
             ),
         },
         "ml_workbench.run.catalogue": {
-            "ml_workbench.run.catalogue.Entry": ("run/catalogue.html#entry", "ml_workbench/run/catalogue.py"),
             "ml_workbench.run.catalogue._cells": (
                 "run/catalogue.html#_cells",
                 "ml_workbench/run/catalogue.py",
             ),
-            "ml_workbench.run.catalogue._importance": (
-                "run/catalogue.html#_importance",
+            "ml_workbench.run.catalogue._ordered": (
+                "run/catalogue.html#_ordered",
                 "ml_workbench/run/catalogue.py",
             ),
             "ml_workbench.run.catalogue.as_table": (
                 "run/catalogue.html#as_table",
-                "ml_workbench/run/catalogue.py",
-            ),
-            "ml_workbench.run.catalogue.entries": (
-                "run/catalogue.html#entries",
                 "ml_workbench/run/catalogue.py",
             ),
             "ml_workbench.run.catalogue.write_page": (

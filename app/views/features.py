@@ -6,7 +6,7 @@ import figures
 import streamlit as st
 from common import cached, explained, project
 
-from ml_workbench.model.story import Family, Feature, families, read_catalogue
+from ml_workbench.model.catalogue import Family, Feature, families, read_catalogue
 
 
 def by_family(groups: tuple[Family, ...]) -> None:

@@ -29,19 +29,13 @@ __all__ = [
     "read_offers",
     "as_csv",
     "first_lines",
-    "Feature",
-    "Family",
-    "Catalogue",
-    "read_catalogue",
-    "families",
     "Block",
     "read_notebook",
 ]
 
-# %% ../../nbs/model/story.ipynb #e871b561
+# %% ../../nbs/model/story.ipynb #5ecee181
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil, floor, log10
@@ -50,7 +44,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..plan.charter import Assumption, money
 from ..plan.errors import WorkbenchError
-from ..plan.files import read_json
+from ..plan.files import read_json, shaped
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,17 +80,7 @@ def between(
     return f"between {money(span.low, currency, sign=sign)} and {money(span.high, currency, sign=sign)}"
 
 
-# %% ../../nbs/model/story.ipynb #c5768d74
-@contextmanager
-def _shaped(path: Path, stage: str) -> Iterator[None]:
-    "Turn a surprise in an artefact's shape into a message that says what to run."
-    try:
-        yield
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        problem = f"lacks {error}" if isinstance(error, KeyError) else f"does not fit: {error}"
-        raise WorkbenchError(f"{path} {problem}; rebuild it with `dvc repro --force {stage}`") from error
-
-
+# %% ../../nbs/model/story.ipynb #fc8c7406
 def _span(figure: Mapping[str, float]) -> Span:
     "A figure of an artefact."
     return Span(float(figure["value"]), float(figure["low"]), float(figure["high"]))
@@ -200,7 +184,7 @@ class Answer:
         return next(policy for policy in self.policies if policy.name == name)
 
 
-# %% ../../nbs/model/story.ipynb #2adf7b43
+# %% ../../nbs/model/story.ipynb #21b99ef7
 def answer_from(
     raw: Mapping[str, Any],  # what evaluation.json holds
 ) -> Answer:  # the same, ready to be told
@@ -239,7 +223,7 @@ def read_answer(
     "Read reports/evaluation.json; raises `WorkbenchError` when it is missing or of another shape."
     path = Path(root) / "reports" / "evaluation.json"
     raw = read_json(path)
-    with _shaped(path, "evaluate"):
+    with shaped(path, "evaluate"):
         return answer_from(raw)
 
 
@@ -420,7 +404,7 @@ def commit_of(
     return Fact("Commit", number, f"Committed on {day(when)}")
 
 
-# %% ../../nbs/model/story.ipynb #591e47fa
+# %% ../../nbs/model/story.ipynb #eb5393af
 def _skill(policy: Policy) -> str:
     "How well a policy ranks, for those who know the measure."
     if "auc" not in policy.metrics:
@@ -436,7 +420,7 @@ def foundations(
     "Data, model, test period, interval and commit behind the answer."
     path = Path(root) / "reports" / "data.json"
     data = read_json(path)
-    with _shaped(path, "data"):
+    with shaped(path, "data"):
         rows = sum(table["rows"] for table in data["tables"])
         last = max((table["last_event"] for table in data["tables"] if table["last_event"]), default=None)
         size = f"{len(data['tables'])} tables, {rows:,} rows, {data['checks']:,} checks passed, up to {day(last)}"
@@ -524,103 +508,7 @@ def first_lines(
     ]
 
 
-# %% ../../nbs/model/story.ipynb #c2c3475c
-class Feature(NamedTuple):
-    "One line of the catalogue."
-
-    name: str
-    family: str
-    kind: str
-    meaning: str
-    source: str
-    window_days: int | None
-    missing: float  # share
-    importance: float | None  # drop in average precision without it
-    spread: float | None  # standard deviation of that
-    cost_ms: float | None  # one as-of date
-
-
-class Family(NamedTuple):
-    "The features of one family together."
-
-    name: str
-    features: int
-    importance: float | None
-    cost_ms: float | None
-
-
-def _optional(path: Path) -> Any:
-    "A JSON artefact, None when it does not exist yet."
-    return read_json(path) if path.is_file() else None
-
-
-# %% ../../nbs/model/story.ipynb #60cab9ac
-class Catalogue(NamedTuple):
-    "The features, and the model that their importance refers to."
-
-    features: tuple[Feature, ...]  # in the order of declaration
-    model: str | None  # its label
-
-
-def _worth(root: Path) -> tuple[dict[str, Mapping[str, Any]], str | None]:
-    "Importance of every feature to the proposed model, and the model's label."
-    trained = _optional(root / "reports" / "train.json") or {}
-    evaluated = _optional(root / "reports" / "evaluation.json") or {}
-    with _shaped(root / "reports" / "train.json", "train"):
-        rows = trained.get("importance") or {}
-        chosen = evaluated.get("proposal", {}).get("policy")
-        name = chosen if chosen in rows else next(iter(rows), None)
-        labels = {candidate["name"]: candidate["label"] for candidate in trained.get("candidates", ())}
-        return {row["feature"]: row for row in rows.get(name, ())}, labels.get(name, name)
-
-
-def read_catalogue(
-    root: str | Path,  # the project's root
-) -> Catalogue:  # what every feature means, is worth and costs
-    "Join declaration, importance and cost of every feature."
-    root = Path(root)
-    path = root / "reports" / "features.json"
-    declared, costs = read_json(path), _optional(root / "state" / "feature_costs.json") or {}
-    worth, model = _worth(root)
-    told = ("name", "family", "kind", "meaning", "source", "window_days", "missing_share")
-    with _shaped(path, "features"):
-        features = tuple(
-            Feature(
-                *(row[name] for name in told),
-                importance=worth.get(row["name"], {}).get("importance"),
-                spread=worth.get(row["name"], {}).get("sd"),
-                cost_ms=costs.get(row["name"]),
-            )
-            for row in declared["features"]
-        )
-    return Catalogue(features, model)
-
-
-# %% ../../nbs/model/story.ipynb #fde708fe
-def families(
-    catalogue: Sequence[Feature],  # the features
-) -> tuple[Family, ...]:  # most valuable first
-    "Sum the catalogue by family."
-
-    def total(parts: list[float | None]) -> float | None:
-        known = [part for part in parts if part is not None]
-        return sum(known) if known else None
-
-    names = dict.fromkeys(feature.family for feature in catalogue)
-    groups = {name: [feature for feature in catalogue if feature.family == name] for name in names}
-    rows = [
-        Family(
-            name,
-            len(group),
-            total([part.importance for part in group]),
-            total([part.cost_ms for part in group]),
-        )
-        for name, group in groups.items()
-    ]
-    return tuple(sorted(rows, key=lambda row: (row.importance is None, -(row.importance or 0))))
-
-
-# %% ../../nbs/model/story.ipynb #c89127a6
+# %% ../../nbs/model/story.ipynb #4f6e2517
 KINDS = {
     "application/vnd.plotly.v1+json": "figure",
     "image/png": "image",
@@ -655,7 +543,7 @@ def read_notebook(
     "Read an executed notebook into blocks."
     raw = read_json(path)
     blocks: list[Block] = []
-    with _shaped(Path(path), Path(path).stem):
+    with shaped(Path(path), Path(path).stem):
         for cell in raw["cells"]:
             if source := "".join(cell["source"]).strip():
                 blocks.append(Block("text" if cell["cell_type"] == "markdown" else "code", source))

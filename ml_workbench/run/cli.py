@@ -117,7 +117,7 @@ def why(name: str | None) -> None:
         click.echo(reason)
 
 
-# %% ../../nbs/run/cli.ipynb #2ce876b2
+# %% ../../nbs/run/cli.ipynb #3210213c
 @cli.command()
 @click.argument("revisions", nargs=-1, metavar="[REV]...")
 def compare(revisions: tuple[str, ...]) -> None:
@@ -145,14 +145,15 @@ def catalogue(page: Path | None) -> None:
 
     Example: ml-workbench catalogue --html features.html
     """
+    from ml_workbench.model.catalogue import read_catalogue
     from ml_workbench.plan.settings import find_root
-    from ml_workbench.run import catalogue as feature_catalogue
+    from ml_workbench.run.catalogue import as_table, write_page
 
-    entries = feature_catalogue.entries(find_root())
+    features = read_catalogue(find_root())
     if page is None:
-        click.echo(feature_catalogue.as_table(entries))
+        click.echo(as_table(features))
     else:
-        feature_catalogue.write_page(entries, page)
+        write_page(features, page)
         click.echo(f"wrote {page}")
 
 

@@ -167,18 +167,19 @@ def _differing(found: Iterable[Run]) -> list[str]:
     ]
 
 
-# %% ../../nbs/run/compare.ipynb #65388bd2
+# %% ../../nbs/run/compare.ipynb #7f79891a
 def rows(
     found: Sequence[Run],  # runs
 ) -> list[list[str]]:  # a heading and one row per run
     "Runs as rows of text: money, ranking, then the parameters that differ."
     names = _differing(found)
-    heading = ["run", "profit per week", "against the rule", "AUC", "AP", *names]
+    heading = ["run", "profit per week", "against the rule", "proposal", "AUC", "AP", *names]
     lines = [
         [
             run.name,
             _interval(run, "profit_per_week"),
             _interval(run, "against_rule_per_week"),
+            str(run.proposal.get("policy", "–")),
             _number(run, "auc"),
             _number(run, "average_precision"),
             *(str(run.params.get(name, "–")) for name in names),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ml_workbench.model.catalogue import families, read_catalogue
 from ml_workbench.model.story import (
     MONTH,
     Span,
@@ -19,12 +20,10 @@ from ml_workbench.model.story import (
     between,
     commit_of,
     condition,
-    families,
     first_lines,
     foundations,
     point_at,
     read_answer,
-    read_catalogue,
     read_notebook,
     read_offers,
     ticks,

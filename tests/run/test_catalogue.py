@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from ml_workbench.model.catalogue import Catalogue, read_catalogue
 from ml_workbench.plan.errors import WorkbenchError
 from ml_workbench.plan.files import write_json
-from ml_workbench.run.catalogue import as_table, entries, write_page
+from ml_workbench.run.catalogue import as_table, write_page
 
 FEATURE = {
     "kind": "number",
@@ -29,32 +30,27 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_before_training_worth_and_cost_are_unknown(project: Path) -> None:
-    first, _ = entries(project)
-    assert (first.name, first.cost, first.importance) == ("days_since", None, None)
-    assert "–" in as_table([first])
+    catalogue = read_catalogue(project)
+    first = catalogue.features[0]
+    assert (first.name, first.cost_ms, first.importance) == ("days_since", None, None)
+    assert "–" in as_table(Catalogue((first,), None))
 
 
-def test_the_best_candidate_says_what_a_feature_is_worth(project: Path) -> None:
-    candidates = [
-        {"name": name, "validation": {"average_precision": ap}} for name, ap in (("a", 0.4), ("b", 0.5))
-    ]
-    importance = {
-        "a": [{"feature": "days_since", "importance": 0.9}],
-        "b": [{"feature": "spend", "importance": 0.1}],
-    }
+def test_the_most_valuable_feature_stands_first(project: Path) -> None:
+    candidates = [{"name": "b", "label": "Better"}]
+    importance = {"b": [{"feature": "spend", "importance": 0.1, "sd": 0.01}]}
     write_json(project / "reports" / "train.json", {"candidates": candidates, "importance": importance})
     write_json(project / "state" / "feature_costs.json", {"spend": 12.34})
-    first, second = entries(project)
-    assert (first.name, first.importance, first.cost) == ("spend", 0.1, 12.34)
-    assert second.importance is None
-    assert "28 d" in as_table([first]) and "12.3 ms" in as_table([first]) and "25.0%" in as_table([first])
+    heading, first, second = as_table(read_catalogue(project)).splitlines()
+    assert heading.startswith("feature") and first.startswith("spend") and second.startswith("days_since")
+    assert "28 d" in first and "12.3 ms" in first and "25.0%" in first and "+0.1000" in first
 
 
 def test_the_page_escapes_what_was_declared(project: Path, tmp_path: Path) -> None:
-    write_page(entries(project), tmp_path / "features.html")
+    write_page(read_catalogue(project), tmp_path / "features.html")
     assert "Days &lt;since&gt;" in (tmp_path / "features.html").read_text()
 
 
 def test_before_the_first_run_the_way_is_told(tmp_path: Path) -> None:
     with pytest.raises(WorkbenchError, match="run `dvc repro`"):
-        entries(tmp_path)
+        read_catalogue(tmp_path)

@@ -95,6 +95,7 @@ def test_the_catalogue_is_written_as_a_page(call, project, root: Path) -> None:
 
     feature = {
         "name": "a",
+        "kind": "number",
         "family": "f",
         "meaning": "m",
         "source": "s",

@@ -125,10 +125,10 @@ def test_lists_and_nested_values_are_compared() -> None:
 
 def test_workspace_head_and_experiments_stand_side_by_side(reproduced: Path) -> None:
     assert rows(runs(reproduced)) == [
-        ["run", "profit per week", "against the rule", "AUC", "AP", "judge.depth"],
-        ["workspace", "+€104 [€50, €150]", "–", "0.800", "0.400", "4"],
-        ["HEAD", "+€104 [€50, €150]", "–", "0.800", "0.400", "4"],
-        ["shallow", "+€103 [€50, €150]", "–", "0.800", "0.400", "3"],
+        ["run", "profit per week", "against the rule", "proposal", "AUC", "AP", "judge.depth"],
+        ["workspace", "+€104 [€50, €150]", "–", "–", "0.800", "0.400", "4"],
+        ["HEAD", "+€104 [€50, €150]", "–", "–", "0.800", "0.400", "4"],
+        ["shallow", "+€103 [€50, €150]", "–", "–", "0.800", "0.400", "3"],
     ]
 
 
