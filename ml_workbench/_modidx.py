@@ -1277,6 +1277,7 @@ d = {
                 "plan/params.html#_model_at",
                 "ml_workbench/plan/params.py",
             ),
+            "ml_workbench.plan.params._public": ("plan/params.html#_public", "ml_workbench/plan/params.py"),
             "ml_workbench.plan.params.load_params": (
                 "plan/params.html#load_params",
                 "ml_workbench/plan/params.py",

@@ -15,15 +15,17 @@ __all__ = [
     "load_params",
 ]
 
-# %% ../../nbs/plan/params.ipynb #2f8dc9b1
+# %% ../../nbs/plan/params.ipynb #40240fcf
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from .charter import Charter, Count, Section, Share, Text
 from .errors import ParamsError, did_you_mean
@@ -54,11 +56,23 @@ Time = Annotated[str, BeforeValidator(_iso)]
 Period = Annotated[list[Time], Field(min_length=2, max_length=2)]  # first and last as-of time, both included
 
 
-# %% ../../nbs/plan/params.ipynb #e6ecf2d3
+# %% ../../nbs/plan/params.ipynb #f9a3c120
+def _public(address: str) -> str:
+    "Refuse an address that holds a password."
+    if urlsplit(address).password is not None:
+        raise PydanticCustomError(
+            "secret", "holds a password; take it out and give it as PGPASSWORD in the environment"
+        )
+    return address
+
+
+# %% ../../nbs/plan/params.ipynb #be2d4d17
 class DataParams(Section):
     "Stage data: tables in, contracts checked."
 
-    source: Text  # completejourney:, a folder or glob, duckdb:///file, postgresql://…
+    source: Annotated[
+        Text, AfterValidator(_public)
+    ]  # completejourney:, a folder or glob, duckdb:///file, postgresql://…
     earliest: Time  # no event may be older
     latest: Time  # nor younger
     max_row_change: Share  # against the previous run, relative
@@ -121,7 +135,7 @@ class Params(Section):
     evaluate: EvaluateParams
 
 
-# %% ../../nbs/plan/params.ipynb #1dbfc938
+# %% ../../nbs/plan/params.ipynb #cfa3833b
 def _model_at(kind: Any, steps: tuple) -> type[BaseModel] | None:
     "The section that a validation error's path leads to, None where it leads elsewhere."
     for step in steps:
@@ -143,6 +157,8 @@ def _explained(problem: Mapping, root: type[BaseModel]) -> str:
         return f"{path}: unknown key, {did_you_mean(str(last), model.model_fields if model else ())}"
     if problem["type"] == "missing":
         return f"{path}: missing, add it"
+    if problem["type"] == "secret":
+        return f"{path}: {problem['msg']}"
     reason = problem["msg"].removeprefix("Value error, ")
     return f"{path}: {reason[0].lower()}{reason[1:]}, got {problem['input']!r}"
 

@@ -178,6 +178,13 @@ def test_what_is_not_plain_yaml_is_refused_in_one_line(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
+def test_a_password_in_the_address_of_the_data_is_refused_and_not_repeated():
+    with pytest.raises(ParamsError, match=r"data\.source: holds a password; .*PGPASSWORD") as refusal:
+        validated(changed(("data", "source"), "postgresql://reader:hunter2@db/shop"))
+    assert "hunter2" not in str(refusal.value)
+    validated(changed(("data", "source"), "postgresql://reader@db/shop"))
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ParamsError, match=r"params\.yaml does not exist"):
         load_params(tmp_path / "params.yaml")
