@@ -5,7 +5,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ml_workbench.model.story import Answer, Feature, Point, Policy, Span, between, ticks
+from ml_workbench.model.catalogue import Feature
+from ml_workbench.model.story import Answer, Point, Policy, Span, between, ticks
 from ml_workbench.plan.charter import money
 
 # Middle tones: each has a contrast of at least three to one on the light and on the dark background.
