@@ -88,25 +88,26 @@ class Attribute:
     kind: Literal["number", "category"] = "category"
 
 
-# %% ../../nbs/data/declarations.ipynb #52125f70
+# %% ../../nbs/data/declarations.ipynb #389a3fc8
 def windows(
     name: str,  # with {weeks}
     expression: str,
     source: str,
     *,
     weeks: Sequence[int],  # one feature for each
-    meaning: str,  # with {weeks}
+    meaning: str,  # with {span}, like '4 weeks'
     family: str,
     empty: float | None = None,
 ) -> tuple[Feature, ...]:
     "One feature per window."
+    spans = {n: "1 week" if n == 1 else f"{n} weeks" for n in weeks}
     return tuple(
-        Feature(name.format(weeks=n), expression, source, 7 * n, meaning.format(weeks=n), family, empty)
-        for n in weeks
+        Feature(name.format(weeks=n), expression, source, 7 * n, meaning.format(span=span), family, empty)
+        for n, span in spans.items()
     )
 
 
-# %% ../../nbs/data/declarations.ipynb #b90364dd
+# %% ../../nbs/data/declarations.ipynb #30408f99
 def wrong(item: object, problem: str) -> FeatureError:
     return FeatureError(f"{type(item).__name__.lower()} '{item.name}': {problem}")
 
@@ -129,7 +130,7 @@ def parsed(item: Feature | Derived | Attribute) -> exp.Expression:
     return tree
 
 
-# %% ../../nbs/data/declarations.ipynb #d0c77c91
+# %% ../../nbs/data/declarations.ipynb #feb2037e
 def columns_of(tree: exp.Expression) -> set[str]:
     "Names of the columns that an expression reads."
     return {column.name for column in tree.find_all(exp.Column)}
@@ -212,7 +213,7 @@ def _check_names(declared: FeatureSet) -> None:
             raise wrong(item, f"relation '{item.source}' has no time; declare its time column")
 
 
-# %% ../../nbs/data/declarations.ipynb #f9d7cc13
+# %% ../../nbs/data/declarations.ipynb #6f749a4e
 def _derived_order(declared: FeatureSet) -> tuple[str, ...]:
     "Derived features so that each comes after those it needs; raises `FeatureError` for a cycle."
     known = {item.name for item in declared.columns}
@@ -234,7 +235,7 @@ def _derived_order(declared: FeatureSet) -> tuple[str, ...]:
         ) from None
 
 
-# %% ../../nbs/data/declarations.ipynb #77de1455
+# %% ../../nbs/data/declarations.ipynb #4115e540
 def only(
     declared: FeatureSet,
     names: Iterable[str],  # features to keep

@@ -110,7 +110,7 @@ PEOPLE = Relation(
 RELATIONS = (LINES, BASKETS, VISITS, PROMOTED, REDEMPTIONS, CAMPAIGNS, PEOPLE)
 
 
-# %% ../../nbs/data/definitions.ipynb #31b12e66
+# %% ../../nbs/data/definitions.ipynb #8897b4ab
 def days_since(moment: str) -> str:
     "SQL for the days between a moment and the as-of time."
     return f"(EPOCH(as_of) - EPOCH({moment})) / 86400"
@@ -151,7 +151,7 @@ FREQUENCY = (
         "COUNT(*)",
         "baskets",
         weeks=[1, 4, 12],
-        meaning="Baskets in {weeks} weeks",
+        meaning="Baskets in {span}",
         family="frequency",
     ),
     *windows(
@@ -159,7 +159,7 @@ FREQUENCY = (
         "COUNT(*)",
         "visits",
         weeks=[4, 12],
-        meaning="Days with a basket in {weeks} weeks",
+        meaning="Days with a basket in {span}",
         family="frequency",
     ),
     *windows(
@@ -167,7 +167,7 @@ FREQUENCY = (
         "COUNT(*)",
         "lines",
         weeks=[1, 4, 12],
-        meaning="Lines on receipts in {weeks} weeks",
+        meaning="Lines on receipts in {span}",
         family="frequency",
     ),
 )
@@ -177,7 +177,7 @@ MONEY = (
         "SUM(sales_value)",
         "lines",
         weeks=[1, 4, 12],
-        meaning="Spend in {weeks} weeks, dollars",
+        meaning="Spend in {span}, dollars",
         family="money",
         empty=0,
     ),
@@ -186,7 +186,7 @@ MONEY = (
         "AVG(spend)",
         "baskets",
         weeks=[4, 12],
-        meaning="Mean spend of a basket in {weeks} weeks",
+        meaning="Mean spend of a basket in {span}",
         family="money",
     ),
     Feature(
@@ -202,7 +202,7 @@ MONEY = (
         "MAX(spend)",
         "baskets",
         weeks=[4, 12],
-        meaning="Largest basket in {weeks} weeks, dollars",
+        meaning="Largest basket in {span}, dollars",
         family="money",
     ),
     *windows(
@@ -210,19 +210,19 @@ MONEY = (
         "AVG(size)",
         "baskets",
         weeks=[4, 12],
-        meaning="Mean lines of a basket in {weeks} weeks",
+        meaning="Mean lines of a basket in {span}",
         family="money",
     ),
 )
 
-# %% ../../nbs/data/definitions.ipynb #53296139
+# %% ../../nbs/data/definitions.ipynb #ed60eaaa
 REGULARITY = (
     *windows(
         "mean_gap_{weeks}w",
         "AVG(gap)",
         "visits",
         weeks=[4, 12],
-        meaning="Mean days between visits in {weeks} weeks",
+        meaning="Mean days between visits in {span}",
         family="regularity",
     ),
     Feature(
@@ -255,13 +255,13 @@ REGULARITY = (
         "COUNT(DISTINCT week)",
         "visits",
         weeks=[4, 12],
-        meaning="Calendar weeks with a visit in {weeks} weeks",
+        meaning="Calendar weeks with a visit in {span}",
         family="regularity",
     ),
 )
 
 
-# %% ../../nbs/data/definitions.ipynb #6ee914d7
+# %% ../../nbs/data/definitions.ipynb #c58d5d04
 def share(condition: str, measure: str = "sales_value") -> str:
     "SQL for the part of a measure that meets a condition."
     return f"COALESCE(SUM({measure}) FILTER (WHERE {condition}), 0) / NULLIF(COALESCE(SUM({measure}), 0), 0)"
@@ -291,7 +291,7 @@ BREADTH = tuple(
         f"COUNT(DISTINCT {column})",
         "lines",
         weeks=[4, 12],
-        meaning=f"Distinct {noun} in {{weeks}} weeks",
+        meaning=f"Distinct {noun} in {{span}}",
         family="breadth",
     )
 )
@@ -312,7 +312,7 @@ SHARES = (
         share("brand = 'Private'"),
         "lines",
         weeks=[4, 12],
-        meaning="Share of private label in the spend of {weeks} weeks",
+        meaning="Share of private label in the spend of {span}",
         family="brands",
     ),
 )
@@ -362,14 +362,14 @@ HABITS = (
     ),
 )
 
-# %% ../../nbs/data/definitions.ipynb #a0c2ea0d
+# %% ../../nbs/data/definitions.ipynb #7c4ccb63
 DISCOUNTS = (
     *windows(
         "discount_share_{weeks}w",
         "COALESCE(SUM(retail_disc), 0) / NULLIF(COALESCE(SUM(sales_value), 0) + COALESCE(SUM(retail_disc), 0), 0)",
         "lines",
         weeks=[4, 12],
-        meaning="Loyalty discount as a share of shelf prices, {weeks} weeks",
+        meaning="Loyalty discount as a share of shelf prices, {span}",
         family="discounts",
     ),
     Feature(
@@ -385,7 +385,7 @@ DISCOUNTS = (
         "SUM(coupon_disc + coupon_match_disc)",
         "lines",
         weeks=[4, 12],
-        meaning="Coupon discounts in {weeks} weeks, dollars",
+        meaning="Coupon discounts in {span}, dollars",
         family="coupons",
         empty=0,
     ),
@@ -402,7 +402,7 @@ DISCOUNTS = (
         "COUNT(*)",
         "redemptions",
         weeks=[4, 12],
-        meaning="Campaign coupons redeemed in {weeks} weeks",
+        meaning="Campaign coupons redeemed in {span}",
         family="coupons",
     ),
     Feature(
@@ -423,7 +423,7 @@ CAMPAIGN = (
         "COUNT(*)",
         "campaigns_received",
         weeks=[4, 12],
-        meaning="Campaigns begun in {weeks} weeks",
+        meaning="Campaigns begun in {span}",
         family="campaigns",
     ),
     Feature(
@@ -452,7 +452,7 @@ PROMOTION = (
         share("displayed = 1"),
         "promoted",
         weeks=[4, 12],
-        meaning="Share of spend on products on display, {weeks} weeks",
+        meaning="Share of spend on products on display, {span}",
         family="promotions",
     ),
     *windows(
@@ -460,7 +460,7 @@ PROMOTION = (
         share("mailed = 1"),
         "promoted",
         weeks=[4, 12],
-        meaning="Share of spend on products in the mailer, {weeks} weeks",
+        meaning="Share of spend on products in the mailer, {span}",
         family="promotions",
     ),
 )

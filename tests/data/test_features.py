@@ -267,7 +267,7 @@ def test_empty_values_and_derived_features(shop: duckdb.DuckDBPyConnection) -> N
             "sum(amount)",
             "orders",
             weeks=[1, 4],
-            meaning="Spend, {weeks} weeks",
+            meaning="Spend, {span}",
             family="money",
             empty=0,
         ),
