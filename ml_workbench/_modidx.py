@@ -234,16 +234,8 @@ d = {
                 "data/contracts.html#inspect",
                 "ml_workbench/data/contracts.py",
             ),
-            "ml_workbench.data.contracts.literal": (
-                "data/contracts.html#literal",
-                "ml_workbench/data/contracts.py",
-            ),
             "ml_workbench.data.contracts.previous_rows": (
                 "data/contracts.html#previous_rows",
-                "ml_workbench/data/contracts.py",
-            ),
-            "ml_workbench.data.contracts.quoted": (
-                "data/contracts.html#quoted",
                 "ml_workbench/data/contracts.py",
             ),
             "ml_workbench.data.contracts.report": (
@@ -351,6 +343,15 @@ d = {
                 "ml_workbench/data/definitions.py",
             ),
         },
+        "ml_workbench.data.engine": {
+            "ml_workbench.data.engine.connect": ("data/engine.html#connect", "ml_workbench/data/engine.py"),
+            "ml_workbench.data.engine.literal": ("data/engine.html#literal", "ml_workbench/data/engine.py"),
+            "ml_workbench.data.engine.quoted": ("data/engine.html#quoted", "ml_workbench/data/engine.py"),
+            "ml_workbench.data.engine.view_tables": (
+                "data/engine.html#view_tables",
+                "ml_workbench/data/engine.py",
+            ),
+        },
         "ml_workbench.data.features": {
             "ml_workbench.data.features._bind": ("data/features.html#_bind", "ml_workbench/data/features.py"),
             "ml_workbench.data.features._relation_columns": (
@@ -379,10 +380,6 @@ d = {
             ),
             "ml_workbench.data.features.measure_costs": (
                 "data/features.html#measure_costs",
-                "ml_workbench/data/features.py",
-            ),
-            "ml_workbench.data.features.open_tables": (
-                "data/features.html#open_tables",
                 "ml_workbench/data/features.py",
             ),
             "ml_workbench.data.features.select_snapshots": (
@@ -528,10 +525,6 @@ d = {
                 "data/sources.html#_without",
                 "ml_workbench/data/sources.py",
             ),
-            "ml_workbench.data.sources.connect": (
-                "data/sources.html#connect",
-                "ml_workbench/data/sources.py",
-            ),
             "ml_workbench.data.sources.extract": (
                 "data/sources.html#extract",
                 "ml_workbench/data/sources.py",
@@ -539,10 +532,6 @@ d = {
             "ml_workbench.data.sources.masked": ("data/sources.html#masked", "ml_workbench/data/sources.py"),
             "ml_workbench.data.sources.open_source": (
                 "data/sources.html#open_source",
-                "ml_workbench/data/sources.py",
-            ),
-            "ml_workbench.data.sources.view_tables": (
-                "data/sources.html#view_tables",
                 "ml_workbench/data/sources.py",
             ),
         },

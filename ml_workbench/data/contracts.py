@@ -9,8 +9,6 @@ __all__ = [
     "Table",
     "Breach",
     "contract_error",
-    "quoted",
-    "literal",
     "Rule",
     "column_rules",
     "Limits",
@@ -24,7 +22,7 @@ __all__ = [
     "previous_rows",
 ]
 
-# %% ../../nbs/data/contracts.ipynb #3216fa8d
+# %% ../../nbs/data/contracts.ipynb #777126b9
 import hashlib
 import json
 import re
@@ -38,6 +36,7 @@ import duckdb
 
 from ..plan.errors import ContractError, WorkbenchError, did_you_mean
 from ..plan.files import read_json
+from .engine import literal, quoted
 
 # %% ../../nbs/data/contracts.ipynb #c169452a
 TYPES = (
@@ -134,23 +133,6 @@ def contract_error(
     return ContractError(
         f"{count}:\n  {listed}\nMend the source, or the declaration of the tables (nbs/data/tables.ipynb)."
     )
-
-
-# %% ../../nbs/data/contracts.ipynb #3a82770b
-def quoted(
-    name: str,  # of a table or column
-) -> str:  # for use in SQL
-    "A name as an SQL identifier."
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(
-    value: object,  # text, number or time
-) -> str:  # for use in SQL
-    "A value as an SQL literal."
-    if isinstance(value, datetime):
-        return f"TIMESTAMP '{value.isoformat(sep=' ')}'"
-    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
 
 
 # %% ../../nbs/data/contracts.ipynb #8a55045a

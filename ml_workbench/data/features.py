@@ -8,14 +8,13 @@ __all__ = [
     "compute_features",
     "select_snapshots",
     "compute_labels",
-    "open_tables",
     "measure_costs",
     "describe_features",
     "last_event",
     "write_snapshots",
 ]
 
-# %% ../../nbs/data/features.ipynb #1ced8cbe
+# %% ../../nbs/data/features.ipynb #606e2bd3
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -45,7 +44,7 @@ from .compiler import compile_features, timestamp
 from .splits import Slice
 
 
-# %% ../../nbs/data/features.ipynb #369c4e8a
+# %% ../../nbs/data/features.ipynb #e1a3b035
 def check_features(
     connection: duckdb.DuckDBPyConnection,  # where the source tables are
     declared: FeatureSet,
@@ -70,7 +69,7 @@ def check_features(
     connection.execute("DROP TABLE IF EXISTS _empty")
 
 
-# %% ../../nbs/data/features.ipynb #2b968e77
+# %% ../../nbs/data/features.ipynb #36de8e40
 def _relation_columns(connection: duckdb.DuckDBPyConnection, entity: str, relation: Relation) -> list[str]:
     "Columns of a relation, an empty copy of which stays in table _empty; raises `FeatureError`."
     try:
@@ -109,7 +108,7 @@ def _bind(connection: duckdb.DuckDBPyConnection, item: Feature | Attribute, tree
         raise wrong(item, f"{item.expression!r}: {' '.join(str(error).split())}") from None
 
 
-# %% ../../nbs/data/features.ipynb #a1444f69
+# %% ../../nbs/data/features.ipynb #75afa3b7
 def compute_features(
     connection: duckdb.DuckDBPyConnection,  # where source tables and snapshots are
     declared: FeatureSet,
@@ -137,7 +136,7 @@ def compute_features(
     return connection.table(into)
 
 
-# %% ../../nbs/data/features.ipynb #3308c73b
+# %% ../../nbs/data/features.ipynb #7a19e19c
 def select_snapshots(
     connection: duckdb.DuckDBPyConnection,
     declared: FeatureSet,
@@ -166,7 +165,7 @@ def select_snapshots(
     return connection.table(into).shape[0]
 
 
-# %% ../../nbs/data/features.ipynb #72616119
+# %% ../../nbs/data/features.ipynb #f3365bae
 def compute_labels(
     connection: duckdb.DuckDBPyConnection,
     declared: FeatureSet,
@@ -200,24 +199,6 @@ def compute_labels(
     return connection.table(into)
 
 
-# %% ../../nbs/data/features.ipynb #6bc04ea7
-def open_tables(
-    folder: str | Path,  # holds <table>.parquet
-    *,
-    threads: int = 2,  # as settings.ini says
-    memory_limit: str = "2GB",  # likewise
-    spill: str | Path | None = None,  # folder for what does not fit into memory
-) -> duckdb.DuckDBPyConnection:  # with one view per file
-    "An in-memory database that sees the files of a folder as tables."
-    if not (files := sorted(Path(folder).glob("*.parquet"))):
-        raise FeatureError(f"no Parquet files in {folder}: run the data stage first")
-    limits = {"threads": threads, "memory_limit": memory_limit, "temp_directory": str(spill or "")}
-    connection = duckdb.connect(config=limits | {"autoinstall_known_extensions": False})
-    for file in files:
-        connection.read_parquet(str(file)).create_view(file.stem)
-    return connection
-
-
 # %% ../../nbs/data/features.ipynb #89639a70
 def measure_costs(
     connection: duckdb.DuckDBPyConnection,
@@ -235,7 +216,7 @@ def measure_costs(
     return costs
 
 
-# %% ../../nbs/data/features.ipynb #d89d2872
+# %% ../../nbs/data/features.ipynb #e6a92b30
 def describe_features(
     connection: duckdb.DuckDBPyConnection,
     declared: FeatureSet,
@@ -268,7 +249,7 @@ def describe_features(
     return entries
 
 
-# %% ../../nbs/data/features.ipynb #9b28e2b1
+# %% ../../nbs/data/features.ipynb #acd4536c
 def last_event(
     connection: duckdb.DuckDBPyConnection,
     declared: FeatureSet,

@@ -6,8 +6,6 @@
 __all__ = [
     "COMPLETE_JOURNEY",
     "CARRIED",
-    "connect",
-    "view_tables",
     "Source",
     "Files",
     "DuckDB",
@@ -18,11 +16,9 @@ __all__ = [
     "extract",
 ]
 
-# %% ../../nbs/data/sources.ipynb #7bd16a21
+# %% ../../nbs/data/sources.ipynb #6919a4aa
 import errno
-import os
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -34,35 +30,8 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 import duckdb
 
 from ..plan.errors import SourceError, did_you_mean
-from .contracts import Breach, Column, Table, literal, quoted
-
-
-# %% ../../nbs/data/sources.ipynb #62e5c5c8
-def connect(
-    *,
-    threads: int = 2,  # as settings.ini says
-    memory_limit: str = "2GB",  # likewise
-    spill: str | Path | None = None,  # folder for what does not fit; one for temporary files when omitted
-) -> duckdb.DuckDBPyConnection:  # in memory, in UTC, asking nothing of the network
-    "A DuckDB connection with limits."
-    connection = duckdb.connect(config={"threads": threads, "memory_limit": memory_limit})
-    spill = Path(spill or Path(tempfile.gettempdir()) / f"ml-workbench-{os.getpid()}")
-    connection.execute("SET autoinstall_known_extensions = false; SET TimeZone = 'UTC'")
-    connection.execute(f"SET temp_directory = {literal(str(spill))}")
-    return connection
-
-
-def view_tables(
-    connection: duckdb.DuckDBPyConnection,  # to see them in
-    folder: str | Path,  # with one Parquet file per table
-    tables: Sequence[Table],  # to look for; a missing one gets no view
-) -> None:
-    "Show the written tables under their names."
-    for table in tables:
-        if (path := Path(folder) / f"{table.name}.parquet").is_file():
-            connection.execute(
-                f"CREATE OR REPLACE VIEW {quoted(table.name)} AS FROM read_parquet({literal(str(path))})"
-            )
+from .contracts import Breach, Column, Table
+from .engine import connect, literal, quoted
 
 
 # %% ../../nbs/data/sources.ipynb #7de315e0

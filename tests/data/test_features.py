@@ -20,7 +20,6 @@ from ml_workbench.data.features import (
     compute_labels,
     describe_features,
     measure_costs,
-    open_tables,
     select_snapshots,
     write_snapshots,
 )
@@ -394,11 +393,6 @@ def test_the_written_file_is_sorted_and_the_same_bytes_again(
     )
     assert set(rows["slice"]) == {"early", "late"}
     assert MONDAYS[2] not in set(rows["as_of"])
-
-
-def test_a_folder_without_tables_says_which_stage_to_run(tmp_path) -> None:
-    with pytest.raises(FeatureError, match="run the data stage first"):
-        open_tables(tmp_path)
 
 
 @pytest.mark.parametrize(

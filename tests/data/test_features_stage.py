@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from ml_workbench.plan.errors import FeatureError, SplitError
+from ml_workbench.plan.errors import FeatureError, SourceError, SplitError
 
 WRITTEN = ("data/features/snapshots.parquet", "data/features/schema.json", "reports/features.json")
 PARAMETERS = {
@@ -165,5 +165,5 @@ def test_what_cannot_be_used_stops_the_stage_and_writes_nothing(
 def test_without_tables_the_message_says_what_to_run(project: Path, root: Path) -> None:
     for file in (project / "data/tables").iterdir():
         file.unlink()
-    with pytest.raises(FeatureError, match="run the data stage first"):
+    with pytest.raises(SourceError, match="run the data stage first"):
         run_stage(root)

@@ -4,7 +4,6 @@ import hashlib
 import os
 import re
 import resource
-import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +15,8 @@ from hypothesis import strategies as st
 
 from ml_workbench.data import sources
 from ml_workbench.data.contracts import Column, Table, scan
-from ml_workbench.data.sources import Extracted, connect, extract, masked, open_source, view_tables
+from ml_workbench.data.engine import connect, view_tables
+from ml_workbench.data.sources import Extracted, extract, masked, open_source
 from ml_workbench.data.tables import (
     CAMPAIGN_DESCRIPTIONS,
     COUPON_REDEMPTIONS,
@@ -80,7 +80,7 @@ def digest(path: Path) -> str:
 def content(folder: Path, table: Table = ORDERS) -> str:
     "The fingerprint of a written table."
     with connect() as engine:
-        view_tables(engine, folder, [table])
+        view_tables(engine, folder)
         return scan(engine, table)[0].fingerprint
 
 
@@ -586,26 +586,3 @@ def test_a_malformed_url_does_not_show_its_password(tmp_path: Path):
     with pytest.raises(SourceError) as caught:
         read("postgresql://ann:s3cret@127.0.0.1:port/sales", tmp_path / "tables")
     assert "s3cret" not in str(caught.value)
-
-
-# Views -----------------------------------------------------------------------------------------------------
-
-
-def test_written_tables_are_seen_under_their_names(tmp_path: Path):
-    read(str(write(tmp_path / "orders.parquet")), tmp_path / "tables")
-    with connect() as engine:
-        view_tables(engine, tmp_path / "tables", [ORDERS])
-        assert engine.execute("SELECT count(*) FROM orders").fetchone() == (3,)
-        shutil.rmtree(tmp_path / "tables")
-        view_tables(engine, tmp_path / "tables", [ORDERS])  # a missing file is for the contracts to report
-
-
-def test_what_does_not_fit_into_memory_spills_beside_other_temporary_files_and_is_removed(
-    monkeypatch, tmp_path: Path
-):
-    monkeypatch.setattr(sources.tempfile, "gettempdir", lambda: str(tmp_path))
-    with connect(memory_limit="64MB") as engine:
-        engine.execute("CREATE TABLE t AS SELECT hash(range) AS a, hash(range + 1) AS b FROM range(6000000)")
-        [folder] = tmp_path.iterdir()
-        assert list(folder.iterdir())
-    assert list(tmp_path.iterdir()) == []
