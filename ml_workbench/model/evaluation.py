@@ -266,7 +266,7 @@ def _money(
     return curve, capacity, gain, Draws(value, outcome.offer_cost * offers + running)
 
 
-# %% ../../nbs/model/evaluation.ipynb #d8fd2a1d
+# %% ../../nbs/model/evaluation.ipynb #ac0588b7
 def judge(
     policies: Sequence[Policy],  # candidates, the rule, doing nothing
     panel: Panel,  # the test slice
@@ -284,6 +284,11 @@ def judge(
         raise TrainingError(f"exactly one policy must be the rule to compare with, got {rules}")
     if len(found := np.unique(panel.label)) < 2:
         raise TrainingError(f"the label is {found[0]} everywhere, nothing to judge by: widen the test slice")
+    if apart := sorted({float(days) for days in np.diff(panel.days)} - {7.0}):
+        raise TrainingError(
+            f"as-of dates lie {apart[0]:g} days apart, but capacity and profit are told by the week: "
+            "set features.every_days to 7 in params.yaml"
+        )
     counts = unit_counts(panel.units, resamples, seed=seed)
     weights = counts.astype(np.float64)
     sizes = curve_sizes(offers_step, offers_max, charter.capacity_per_week)

@@ -142,6 +142,13 @@ def test_a_label_that_is_the_same_everywhere_cannot_be_judged_by():
         judged(members().assign(left=0), charter())
 
 
+def test_dates_that_are_not_a_week_apart_are_refused_because_profit_is_told_by_the_week():
+    rows = members()
+    rows["as_of"] = rows["as_of"].min() + 2 * (rows["as_of"] - rows["as_of"].min())
+    with pytest.raises(TrainingError, match=r"14 days apart.*set features\.every_days to 7"):
+        judged(rows, charter())
+
+
 def test_judging_twice_gives_the_same_figures_and_another_seed_others():
     once, again = judged(members(), charter(), seed=1)[0], judged(members(), charter(), seed=1)[0]
     assert once.metrics == again.metrics and once.at_capacity == again.at_capacity
