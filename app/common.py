@@ -1,5 +1,6 @@
 """What every page needs: the project, its artefacts from a small cache, and a calm word when one is missing."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
@@ -8,11 +9,15 @@ from typing import Any
 
 import streamlit as st
 
+from ml_workbench.page.blessing import Blessing, read_blessing
+from ml_workbench.page.story import Answer, Fact, read_answer
+from ml_workbench.plan.charter import Charter
 from ml_workbench.plan.errors import ParamsError, SettingsError, WorkbenchError
+from ml_workbench.plan.params import load_params
 from ml_workbench.plan.settings import find_root
 
 
-@st.cache_data(show_spinner=False, max_entries=32)
+@st.cache_data(show_spinner=False, max_entries=64)
 def _read(_reader: Callable, name: str, stamps: tuple, arguments: tuple) -> Any:
     "Read once per content: `stamps` change when a file does."
     return _reader(*arguments)
@@ -25,7 +30,7 @@ def cached(
 ) -> Any:  # its result, read again only when a file changed
     "Read artefacts through the cache."
     stamps = tuple((str(file), file.stat().st_mtime_ns if file.exists() else 0) for file in files)
-    return _read(reader, reader.__name__, stamps, arguments)
+    return _read(reader, f"{reader.__module__}.{reader.__name__}", stamps, arguments)
 
 
 def _message(title: str, body: str) -> None:
@@ -47,8 +52,31 @@ def explained(
         _message(
             title,
             "<p>To produce everything that this page shows, run this in the project's folder, then reload:</p>"
-            f"<pre>make run</pre><p class='mlw-small'>{escape(str(error).replace(f'{Path.cwd()}/', ''))}</p>",
+            f"<pre>make run</pre><p class='mlw-small'>{_relative(error)}</p>",
         )
+
+
+@contextmanager
+def aside(
+    title: str,  # what is missing, for a reader
+) -> Iterator[None]:
+    "Show what a part of the page lacks instead of that part; the rest of the page goes on."
+    try:
+        yield
+    except WorkbenchError as error:
+        st.html(
+            f'<section class="mlw-lacking"><b>{escape(title)}</b><span>{_relative(error)}</span></section>'
+        )
+
+
+def _relative(error: Exception) -> str:
+    "An error's message as HTML, with paths as seen from the project's folder."
+    return prose(str(error).replace(f"{Path.cwd()}/", ""))
+
+
+def prose(text: str) -> str:
+    "A sentence as HTML: what stands in backticks is a command."
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def project() -> Path:
@@ -56,7 +84,104 @@ def project() -> Path:
     return find_root()
 
 
-ORDER = ("Data", "Features", "Train", "Evaluate")
+def read_charter(root: Path) -> Charter:
+    "The charter of the project."
+    return cached(load_params, root, files=(root / "params.yaml",)).charter
+
+
+def answer_of(root: Path) -> Answer:
+    "What the evaluation found."
+    return cached(read_answer, root, files=(root / "reports" / "evaluation.json",))
+
+
+def blessing_of(root: Path, model: str) -> Blessing:
+    "What the gate says of a model."
+    reports = root / "reports"
+    files = (reports / "gate.json", reports / "overrides.json", reports / "train.json")
+    return cached(read_blessing, root, model, files=files)
+
+
+def unit() -> str:
+    "What the charter calls one of those it decides about; a neutral word where it cannot be read."
+    try:
+        return read_charter(project()).unit
+    except WorkbenchError:
+        return "one"
+
+
+def badge(blessing: Blessing, *, link: str = "") -> str:
+    "The gate's verdict as a mark, which may lead to another page."
+    said = escape(blessing.badge)
+    if link:
+        said = f"<a href='{link}' target='_self' title='What the gate looked at'>{said}</a>"
+    sign = f'<span aria-hidden="true">{blessing.sign}</span>'
+    return f'<div class="mlw-mark mlw-{blessing.state}">{sign}{said}</div>'
+
+
+def warning(blessing: Blessing) -> str:
+    "What stands against the proposal, with the reasons; empty where nothing does."
+    if blessing.state not in ("vetoed", "overridden"):
+        return ""
+    heading = "Do not use this proposal" if blessing.state == "vetoed" else "Used against the gate's advice"
+    said = f"<p>{escape(blessing.sentence)}</p>" if blessing.override or not blessing.reasons else ""
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in blessing.reasons)
+    return (
+        f'<section class="mlw-stop mlw-{blessing.state}" role="alert"><h2>{heading}</h2>'
+        f"{said}<ul>{reasons}</ul></section>"
+    )
+
+
+def tiles(found: list[tuple[str, str, str]]) -> str:
+    "Labels, large values and notes, side by side."
+    body = "".join(
+        f'<div class="mlw-tile"><span>{escape(label)}</span><b>{escape(value)}</b><small>{escape(note)}</small></div>'
+        for label, value, note in found
+    )
+    return f'<div class="mlw-tiles">{body}</div>'
+
+
+def definition_list(facts: tuple[Fact, ...], *, style: str = "") -> None:
+    "Labelled lines."
+    rows = "".join(
+        f"<dt>{escape(fact.label)}</dt><dd>{escape(fact.value)}{f'<small>{escape(fact.note)}</small>' if fact.note else ''}</dd>"
+        for fact in facts
+    )
+    st.html(f'<dl class="mlw-facts {style}">{rows}</dl>')
+
+
+def table(heads: list[str], rows: list[list[str]], *, style: str = "") -> None:
+    "A table of ready HTML cells; a head that begins with '-' is left out on a phone."
+
+    def cells(tag: str, line: list[str]) -> str:
+        return "".join(
+            f"<{tag}{' class=mlw-wide' if head.startswith('-') else ''}>{cell}</{tag}>"
+            for head, cell in zip(heads, line)
+        )
+
+    head = cells("th", [escape(name.lstrip("-")) for name in heads])
+    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    st.html(
+        f"<div class='mlw-scroll {style}'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def picture(
+    figure: Any,  # of plotly
+    *,
+    key: str,  # its name on the page
+    alt: str,  # what it shows, for those who do not see it
+) -> None:
+    "A picture that leaves scrolling to the page and brings no toolbar."
+    config = {"displayModeBar": False, "scrollZoom": False, "responsive": True}
+    st.plotly_chart(figure, config=config, key=key, alt=alt)
+
+
+def note(text: str) -> None:
+    "A sentence under a picture."
+    st.html(f"<p class='mlw-small'>{prose(text)}</p>")
+
+
+ORDER = ("Data", "Features", "Tune", "Train", "Evaluate", "Diagnose", "Compact", "Gate")
 
 
 def executed(folder: Path) -> dict[str, Path]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import streamlit as st
+from common import unit
 
 HERE = Path(__file__).parent
 
@@ -12,6 +13,10 @@ st.html(HERE / "style.css")
 st.navigation(
     [
         st.Page("views/answer.py", title="Answer", default=True),
+        st.Page("views/model.py", title="Model"),
+        st.Page("views/why.py", title=f"Why this {unit()}"),
+        st.Page("views/candidates.py", title="Candidates"),
+        st.Page("views/runs.py", title="Runs"),
         st.Page("views/features.py", title="Features"),
         st.Page("views/notebooks.py", title="How it was made"),
     ],

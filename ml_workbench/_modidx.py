@@ -582,111 +582,876 @@ d = {
             "ml_workbench.data.tables._money": ("data/tables.html#_money", "ml_workbench/data/tables.py"),
             "ml_workbench.data.tables._week": ("data/tables.html#_week", "ml_workbench/data/tables.py"),
         },
+        "ml_workbench.examine.cuts": {
+            "ml_workbench.examine.cuts.Slicing": (
+                "examine/cuts.html#slicing",
+                "ml_workbench/examine/cuts.py",
+            ),
+            "ml_workbench.examine.cuts._by_size": (
+                "examine/cuts.html#_by_size",
+                "ml_workbench/examine/cuts.py",
+            ),
+            "ml_workbench.examine.cuts._rounded": (
+                "examine/cuts.html#_rounded",
+                "ml_workbench/examine/cuts.py",
+            ),
+            "ml_workbench.examine.cuts.by_band": (
+                "examine/cuts.html#by_band",
+                "ml_workbench/examine/cuts.py",
+            ),
+            "ml_workbench.examine.cuts.by_category": (
+                "examine/cuts.html#by_category",
+                "ml_workbench/examine/cuts.py",
+            ),
+            "ml_workbench.examine.cuts.slicings": (
+                "examine/cuts.html#slicings",
+                "ml_workbench/examine/cuts.py",
+            ),
+        },
+        "ml_workbench.examine.diagnosis": {
+            "ml_workbench.examine.diagnosis.Subject": (
+                "examine/diagnosis.html#subject",
+                "ml_workbench/examine/diagnosis.py",
+            ),
+            "ml_workbench.examine.diagnosis._spread": (
+                "examine/diagnosis.html#_spread",
+                "ml_workbench/examine/diagnosis.py",
+            ),
+            "ml_workbench.examine.diagnosis.check_same": (
+                "examine/diagnosis.html#check_same",
+                "ml_workbench/examine/diagnosis.py",
+            ),
+            "ml_workbench.examine.diagnosis.diagnosis_report": (
+                "examine/diagnosis.html#diagnosis_report",
+                "ml_workbench/examine/diagnosis.py",
+            ),
+            "ml_workbench.examine.diagnosis.plain_values": (
+                "examine/diagnosis.html#plain_values",
+                "ml_workbench/examine/diagnosis.py",
+            ),
+            "ml_workbench.examine.diagnosis.plot_tables": (
+                "examine/diagnosis.html#plot_tables",
+                "ml_workbench/examine/diagnosis.py",
+            ),
+            "ml_workbench.examine.diagnosis.score_table": (
+                "examine/diagnosis.html#score_table",
+                "ml_workbench/examine/diagnosis.py",
+            ),
+            "ml_workbench.examine.diagnosis.slice_table": (
+                "examine/diagnosis.html#slice_table",
+                "ml_workbench/examine/diagnosis.py",
+            ),
+            "ml_workbench.examine.diagnosis.subject_of": (
+                "examine/diagnosis.html#subject_of",
+                "ml_workbench/examine/diagnosis.py",
+            ),
+            "ml_workbench.examine.diagnosis.table_of": (
+                "examine/diagnosis.html#table_of",
+                "ml_workbench/examine/diagnosis.py",
+            ),
+        },
+        "ml_workbench.examine.explanation": {
+            "ml_workbench.examine.explanation.Contributions": (
+                "examine/explanation.html#contributions",
+                "ml_workbench/examine/explanation.py",
+            ),
+            "ml_workbench.examine.explanation.Contributions.plus": (
+                "examine/explanation.html#contributions.plus",
+                "ml_workbench/examine/explanation.py",
+            ),
+            "ml_workbench.examine.explanation.Contributions.times": (
+                "examine/explanation.html#contributions.times",
+                "ml_workbench/examine/explanation.py",
+            ),
+            "ml_workbench.examine.explanation.Contributions.total": (
+                "examine/explanation.html#contributions.total",
+                "ml_workbench/examine/explanation.py",
+            ),
+            "ml_workbench.examine.explanation.Shap": (
+                "examine/explanation.html#shap",
+                "ml_workbench/examine/explanation.py",
+            ),
+            "ml_workbench.examine.explanation._boosted": (
+                "examine/explanation.html#_boosted",
+                "ml_workbench/examine/explanation.py",
+            ),
+            "ml_workbench.examine.explanation._explained": (
+                "examine/explanation.html#_explained",
+                "ml_workbench/examine/explanation.py",
+            ),
+            "ml_workbench.examine.explanation._linear": (
+                "examine/explanation.html#_linear",
+                "ml_workbench/examine/explanation.py",
+            ),
+            "ml_workbench.examine.explanation._probes": (
+                "examine/explanation.html#_probes",
+                "ml_workbench/examine/explanation.py",
+            ),
+            "ml_workbench.examine.explanation._sampled": (
+                "examine/explanation.html#_sampled",
+                "ml_workbench/examine/explanation.py",
+            ),
+            "ml_workbench.examine.explanation._walk": (
+                "examine/explanation.html#_walk",
+                "ml_workbench/examine/explanation.py",
+            ),
+            "ml_workbench.examine.explanation.calibrated": (
+                "examine/explanation.html#calibrated",
+                "ml_workbench/examine/explanation.py",
+            ),
+            "ml_workbench.examine.explanation.contributions": (
+                "examine/explanation.html#contributions",
+                "ml_workbench/examine/explanation.py",
+            ),
+            "ml_workbench.examine.explanation.owners": (
+                "examine/explanation.html#owners",
+                "ml_workbench/examine/explanation.py",
+            ),
+            "ml_workbench.examine.explanation.shap_importance": (
+                "examine/explanation.html#shap_importance",
+                "ml_workbench/examine/explanation.py",
+            ),
+        },
+        "ml_workbench.examine.fairness": {
+            "ml_workbench.examine.fairness.Fairness": (
+                "examine/fairness.html#fairness",
+                "ml_workbench/examine/fairness.py",
+            ),
+            "ml_workbench.examine.fairness._fairness": (
+                "examine/fairness.html#_fairness",
+                "ml_workbench/examine/fairness.py",
+            ),
+            "ml_workbench.examine.fairness._gap_fields": (
+                "examine/fairness.html#_gap_fields",
+                "ml_workbench/examine/fairness.py",
+            ),
+            "ml_workbench.examine.fairness._gap_told": (
+                "examine/fairness.html#_gap_told",
+                "ml_workbench/examine/fairness.py",
+            ),
+            "ml_workbench.examine.fairness.fairness": (
+                "examine/fairness.html#fairness",
+                "ml_workbench/examine/fairness.py",
+            ),
+        },
+        "ml_workbench.examine.leaks": {
+            "ml_workbench.examine.leaks.Finding": (
+                "examine/leaks.html#finding",
+                "ml_workbench/examine/leaks.py",
+            ),
+            "ml_workbench.examine.leaks._allowed": (
+                "examine/leaks.html#_allowed",
+                "ml_workbench/examine/leaks.py",
+            ),
+            "ml_workbench.examine.leaks._apart": (
+                "examine/leaks.html#_apart",
+                "ml_workbench/examine/leaks.py",
+            ),
+            "ml_workbench.examine.leaks._collapsed": (
+                "examine/leaks.html#_collapsed",
+                "ml_workbench/examine/leaks.py",
+            ),
+            "ml_workbench.examine.leaks._layered": (
+                "examine/leaks.html#_layered",
+                "ml_workbench/examine/leaks.py",
+            ),
+            "ml_workbench.examine.leaks._misplaced": (
+                "examine/leaks.html#_misplaced",
+                "ml_workbench/examine/leaks.py",
+            ),
+            "ml_workbench.examine.leaks._named": (
+                "examine/leaks.html#_named",
+                "ml_workbench/examine/leaks.py",
+            ),
+            "ml_workbench.examine.leaks._touching": (
+                "examine/leaks.html#_touching",
+                "ml_workbench/examine/leaks.py",
+            ),
+            "ml_workbench.examine.leaks._undated": (
+                "examine/leaks.html#_undated",
+                "ml_workbench/examine/leaks.py",
+            ),
+            "ml_workbench.examine.leaks._undated_findings": (
+                "examine/leaks.html#_undated_findings",
+                "ml_workbench/examine/leaks.py",
+            ),
+            "ml_workbench.examine.leaks.check_collapse": (
+                "examine/leaks.html#check_collapse",
+                "ml_workbench/examine/leaks.py",
+            ),
+            "ml_workbench.examine.leaks.check_overlap": (
+                "examine/leaks.html#check_overlap",
+                "ml_workbench/examine/leaks.py",
+            ),
+            "ml_workbench.examine.leaks.check_single": (
+                "examine/leaks.html#check_single",
+                "ml_workbench/examine/leaks.py",
+            ),
+            "ml_workbench.examine.leaks.check_undated": (
+                "examine/leaks.html#check_undated",
+                "ml_workbench/examine/leaks.py",
+            ),
+            "ml_workbench.examine.leaks.find_leaks": (
+                "examine/leaks.html#find_leaks",
+                "ml_workbench/examine/leaks.py",
+            ),
+            "ml_workbench.examine.leaks.usual_loss": (
+                "examine/leaks.html#usual_loss",
+                "ml_workbench/examine/leaks.py",
+            ),
+        },
+        "ml_workbench.examine.misses": {
+            "ml_workbench.examine.misses.Case": (
+                "examine/misses.html#case",
+                "ml_workbench/examine/misses.py",
+            ),
+            "ml_workbench.examine.misses.Miss": (
+                "examine/misses.html#miss",
+                "ml_workbench/examine/misses.py",
+            ),
+            "ml_workbench.examine.misses.lost_by_row": (
+                "examine/misses.html#lost_by_row",
+                "ml_workbench/examine/misses.py",
+            ),
+            "ml_workbench.examine.misses.misses_sentence": (
+                "examine/misses.html#misses_sentence",
+                "ml_workbench/examine/misses.py",
+            ),
+            "ml_workbench.examine.misses.worst_cases": (
+                "examine/misses.html#worst_cases",
+                "ml_workbench/examine/misses.py",
+            ),
+            "ml_workbench.examine.misses.worst_misses": (
+                "examine/misses.html#worst_misses",
+                "ml_workbench/examine/misses.py",
+            ),
+        },
+        "ml_workbench.examine.operating": {
+            "ml_workbench.examine.operating.Calibration": (
+                "examine/operating.html#calibration",
+                "ml_workbench/examine/operating.py",
+            ),
+            "ml_workbench.examine.operating.Confusion": (
+                "examine/operating.html#confusion",
+                "ml_workbench/examine/operating.py",
+            ),
+            "ml_workbench.examine.operating.Money": (
+                "examine/operating.html#money",
+                "ml_workbench/examine/operating.py",
+            ),
+            "ml_workbench.examine.operating.OperatingPoint": (
+                "examine/operating.html#operatingpoint",
+                "ml_workbench/examine/operating.py",
+            ),
+            "ml_workbench.examine.operating.Play": (
+                "examine/operating.html#play",
+                "ml_workbench/examine/operating.py",
+            ),
+            "ml_workbench.examine.operating.Scores": (
+                "examine/operating.html#scores",
+                "ml_workbench/examine/operating.py",
+            ),
+            "ml_workbench.examine.operating.Week": (
+                "examine/operating.html#week",
+                "ml_workbench/examine/operating.py",
+            ),
+            "ml_workbench.examine.operating._newton": (
+                "examine/operating.html#_newton",
+                "ml_workbench/examine/operating.py",
+            ),
+            "ml_workbench.examine.operating._recalibration": (
+                "examine/operating.html#_recalibration",
+                "ml_workbench/examine/operating.py",
+            ),
+            "ml_workbench.examine.operating._share": (
+                "examine/operating.html#_share",
+                "ml_workbench/examine/operating.py",
+            ),
+            "ml_workbench.examine.operating._weekly_draws": (
+                "examine/operating.html#_weekly_draws",
+                "ml_workbench/examine/operating.py",
+            ),
+            "ml_workbench.examine.operating.calibration_of": (
+                "examine/operating.html#calibration_of",
+                "ml_workbench/examine/operating.py",
+            ),
+            "ml_workbench.examine.operating.log_odds": (
+                "examine/operating.html#log_odds",
+                "ml_workbench/examine/operating.py",
+            ),
+            "ml_workbench.examine.operating.missed_rows": (
+                "examine/operating.html#missed_rows",
+                "ml_workbench/examine/operating.py",
+            ),
+            "ml_workbench.examine.operating.operating_point": (
+                "examine/operating.html#operating_point",
+                "ml_workbench/examine/operating.py",
+            ),
+            "ml_workbench.examine.operating.play": (
+                "examine/operating.html#play",
+                "ml_workbench/examine/operating.py",
+            ),
+            "ml_workbench.examine.operating.play_policy": (
+                "examine/operating.html#play_policy",
+                "ml_workbench/examine/operating.py",
+            ),
+            "ml_workbench.examine.operating.score_histogram": (
+                "examine/operating.html#score_histogram",
+                "ml_workbench/examine/operating.py",
+            ),
+            "ml_workbench.examine.operating.week_by_week": (
+                "examine/operating.html#week_by_week",
+                "ml_workbench/examine/operating.py",
+            ),
+        },
+        "ml_workbench.examine.readings": {
+            "ml_workbench.examine.readings.Skill": (
+                "examine/readings.html#skill",
+                "ml_workbench/examine/readings.py",
+            ),
+            "ml_workbench.examine.readings.Skill.lost": (
+                "examine/readings.html#skill.lost",
+                "ml_workbench/examine/readings.py",
+            ),
+            "ml_workbench.examine.readings.Skill.share_lost": (
+                "examine/readings.html#skill.share_lost",
+                "ml_workbench/examine/readings.py",
+            ),
+            "ml_workbench.examine.readings._aucs": (
+                "examine/readings.html#_aucs",
+                "ml_workbench/examine/readings.py",
+            ),
+            "ml_workbench.examine.readings._grouped": (
+                "examine/readings.html#_grouped",
+                "ml_workbench/examine/readings.py",
+            ),
+            "ml_workbench.examine.readings.aged_pairs": (
+                "examine/readings.html#aged_pairs",
+                "ml_workbench/examine/readings.py",
+            ),
+            "ml_workbench.examine.readings.feature_skills": (
+                "examine/readings.html#feature_skills",
+                "ml_workbench/examine/readings.py",
+            ),
+            "ml_workbench.examine.readings.model_skill": (
+                "examine/readings.html#model_skill",
+                "ml_workbench/examine/readings.py",
+            ),
+            "ml_workbench.examine.readings.reading": (
+                "examine/readings.html#reading",
+                "ml_workbench/examine/readings.py",
+            ),
+        },
+        "ml_workbench.examine.reasons": {
+            "ml_workbench.examine.reasons.Reason": (
+                "examine/reasons.html#reason",
+                "ml_workbench/examine/reasons.py",
+            ),
+            "ml_workbench.examine.reasons._cell": (
+                "examine/reasons.html#_cell",
+                "ml_workbench/examine/reasons.py",
+            ),
+            "ml_workbench.examine.reasons._value": (
+                "examine/reasons.html#_value",
+                "ml_workbench/examine/reasons.py",
+            ),
+            "ml_workbench.examine.reasons._written": (
+                "examine/reasons.html#_written",
+                "ml_workbench/examine/reasons.py",
+            ),
+            "ml_workbench.examine.reasons.explanations": (
+                "examine/reasons.html#explanations",
+                "ml_workbench/examine/reasons.py",
+            ),
+            "ml_workbench.examine.reasons.reasons": (
+                "examine/reasons.html#reasons",
+                "ml_workbench/examine/reasons.py",
+            ),
+            "ml_workbench.examine.reasons.told_as": (
+                "examine/reasons.html#told_as",
+                "ml_workbench/examine/reasons.py",
+            ),
+            "ml_workbench.examine.reasons.usual_values": (
+                "examine/reasons.html#usual_values",
+                "ml_workbench/examine/reasons.py",
+            ),
+        },
+        "ml_workbench.examine.refits": {
+            "ml_workbench.examine.refits.Basis": (
+                "examine/refits.html#basis",
+                "ml_workbench/examine/refits.py",
+            ),
+            "ml_workbench.examine.refits.Recipe": (
+                "examine/refits.html#recipe",
+                "ml_workbench/examine/refits.py",
+            ),
+            "ml_workbench.examine.refits.Standing": (
+                "examine/refits.html#standing",
+                "ml_workbench/examine/refits.py",
+            ),
+            "ml_workbench.examine.refits.Standing.joined": (
+                "examine/refits.html#standing.joined",
+                "ml_workbench/examine/refits.py",
+            ),
+            "ml_workbench.examine.refits.Standing.lucks": (
+                "examine/refits.html#standing.lucks",
+                "ml_workbench/examine/refits.py",
+            ),
+            "ml_workbench.examine.refits.Standing.only": (
+                "examine/refits.html#standing.only",
+                "ml_workbench/examine/refits.py",
+            ),
+            "ml_workbench.examine.refits.Variation": (
+                "examine/refits.html#variation",
+                "ml_workbench/examine/refits.py",
+            ),
+            "ml_workbench.examine.refits._fixed": (
+                "examine/refits.html#_fixed",
+                "ml_workbench/examine/refits.py",
+            ),
+            "ml_workbench.examine.refits._in_turn": (
+                "examine/refits.html#_in_turn",
+                "ml_workbench/examine/refits.py",
+            ),
+            "ml_workbench.examine.refits._judged": (
+                "examine/refits.html#_judged",
+                "ml_workbench/examine/refits.py",
+            ),
+            "ml_workbench.examine.refits._leave_with": (
+                "examine/refits.html#_leave_with",
+                "ml_workbench/examine/refits.py",
+            ),
+            "ml_workbench.examine.refits.basis_of": (
+                "examine/refits.html#basis_of",
+                "ml_workbench/examine/refits.py",
+            ),
+            "ml_workbench.examine.refits.figure": (
+                "examine/refits.html#figure",
+                "ml_workbench/examine/refits.py",
+            ),
+            "ml_workbench.examine.refits.lighter": (
+                "examine/refits.html#lighter",
+                "ml_workbench/examine/refits.py",
+            ),
+            "ml_workbench.examine.refits.profit_draws": (
+                "examine/refits.html#profit_draws",
+                "ml_workbench/examine/refits.py",
+            ),
+            "ml_workbench.examine.refits.recipe_of": (
+                "examine/refits.html#recipe_of",
+                "ml_workbench/examine/refits.py",
+            ),
+            "ml_workbench.examine.refits.refit": (
+                "examine/refits.html#refit",
+                "ml_workbench/examine/refits.py",
+            ),
+            "ml_workbench.examine.refits.standing_of_all": (
+                "examine/refits.html#standing_of_all",
+                "ml_workbench/examine/refits.py",
+            ),
+            "ml_workbench.examine.refits.standings": (
+                "examine/refits.html#standings",
+                "ml_workbench/examine/refits.py",
+            ),
+        },
+        "ml_workbench.examine.slices": {
+            "ml_workbench.examine.slices.Level": (
+                "examine/slices.html#level",
+                "ml_workbench/examine/slices.py",
+            ),
+            "ml_workbench.examine.slices.SliceReport": (
+                "examine/slices.html#slicereport",
+                "ml_workbench/examine/slices.py",
+            ),
+            "ml_workbench.examine.slices.TooSmall": (
+                "examine/slices.html#toosmall",
+                "ml_workbench/examine/slices.py",
+            ),
+            "ml_workbench.examine.slices.Worst": (
+                "examine/slices.html#worst",
+                "ml_workbench/examine/slices.py",
+            ),
+            "ml_workbench.examine.slices._Part": (
+                "examine/slices.html#_part",
+                "ml_workbench/examine/slices.py",
+            ),
+            "ml_workbench.examine.slices._Ranking": (
+                "examine/slices.html#_ranking",
+                "ml_workbench/examine/slices.py",
+            ),
+            "ml_workbench.examine.slices._comparison": (
+                "examine/slices.html#_comparison",
+                "ml_workbench/examine/slices.py",
+            ),
+            "ml_workbench.examine.slices._draws": (
+                "examine/slices.html#_draws",
+                "ml_workbench/examine/slices.py",
+            ),
+            "ml_workbench.examine.slices._interval": (
+                "examine/slices.html#_interval",
+                "ml_workbench/examine/slices.py",
+            ),
+            "ml_workbench.examine.slices._judged": (
+                "examine/slices.html#_judged",
+                "ml_workbench/examine/slices.py",
+            ),
+            "ml_workbench.examine.slices._levels": (
+                "examine/slices.html#_levels",
+                "ml_workbench/examine/slices.py",
+            ),
+            "ml_workbench.examine.slices._parts": (
+                "examine/slices.html#_parts",
+                "ml_workbench/examine/slices.py",
+            ),
+            "ml_workbench.examine.slices._ranking": (
+                "examine/slices.html#_ranking",
+                "ml_workbench/examine/slices.py",
+            ),
+            "ml_workbench.examine.slices._right_pairs": (
+                "examine/slices.html#_right_pairs",
+                "ml_workbench/examine/slices.py",
+            ),
+            "ml_workbench.examine.slices._signed": (
+                "examine/slices.html#_signed",
+                "ml_workbench/examine/slices.py",
+            ),
+            "ml_workbench.examine.slices._told": (
+                "examine/slices.html#_told",
+                "ml_workbench/examine/slices.py",
+            ),
+            "ml_workbench.examine.slices.expected_auc": (
+                "examine/slices.html#expected_auc",
+                "ml_workbench/examine/slices.py",
+            ),
+            "ml_workbench.examine.slices.holm": (
+                "examine/slices.html#holm",
+                "ml_workbench/examine/slices.py",
+            ),
+            "ml_workbench.examine.slices.level_sums": (
+                "examine/slices.html#level_sums",
+                "ml_workbench/examine/slices.py",
+            ),
+            "ml_workbench.examine.slices.p_value": (
+                "examine/slices.html#p_value",
+                "ml_workbench/examine/slices.py",
+            ),
+            "ml_workbench.examine.slices.quoted": (
+                "examine/slices.html#quoted",
+                "ml_workbench/examine/slices.py",
+            ),
+            "ml_workbench.examine.slices.shares": (
+                "examine/slices.html#shares",
+                "ml_workbench/examine/slices.py",
+            ),
+            "ml_workbench.examine.slices.slice_report": (
+                "examine/slices.html#slice_report",
+                "ml_workbench/examine/slices.py",
+            ),
+        },
+        "ml_workbench.examine.what_if": {
+            "ml_workbench.examine.what_if.FamilyWorth": (
+                "examine/what_if.html#familyworth",
+                "ml_workbench/examine/what_if.py",
+            ),
+            "ml_workbench.examine.what_if.LearningPoint": (
+                "examine/what_if.html#learningpoint",
+                "ml_workbench/examine/what_if.py",
+            ),
+            "ml_workbench.examine.what_if.StalenessPoint": (
+                "examine/what_if.html#stalenesspoint",
+                "ml_workbench/examine/what_if.py",
+            ),
+            "ml_workbench.examine.what_if._listed": (
+                "examine/what_if.html#_listed",
+                "ml_workbench/examine/what_if.py",
+            ),
+            "ml_workbench.examine.what_if._of_its_time": (
+                "examine/what_if.html#_of_its_time",
+                "ml_workbench/examine/what_if.py",
+            ),
+            "ml_workbench.examine.what_if._within": (
+                "examine/what_if.html#_within",
+                "ml_workbench/examine/what_if.py",
+            ),
+            "ml_workbench.examine.what_if.ablation": (
+                "examine/what_if.html#ablation",
+                "ml_workbench/examine/what_if.py",
+            ),
+            "ml_workbench.examine.what_if.ablation_sentence": (
+                "examine/what_if.html#ablation_sentence",
+                "ml_workbench/examine/what_if.py",
+            ),
+            "ml_workbench.examine.what_if.learning_curve": (
+                "examine/what_if.html#learning_curve",
+                "ml_workbench/examine/what_if.py",
+            ),
+            "ml_workbench.examine.what_if.learning_sentence": (
+                "examine/what_if.html#learning_sentence",
+                "ml_workbench/examine/what_if.py",
+            ),
+            "ml_workbench.examine.what_if.more_or_less": (
+                "examine/what_if.html#more_or_less",
+                "ml_workbench/examine/what_if.py",
+            ),
+            "ml_workbench.examine.what_if.staleness_curve": (
+                "examine/what_if.html#staleness_curve",
+                "ml_workbench/examine/what_if.py",
+            ),
+            "ml_workbench.examine.what_if.staleness_sentence": (
+                "examine/what_if.html#staleness_sentence",
+                "ml_workbench/examine/what_if.py",
+            ),
+            "ml_workbench.examine.what_if.window": (
+                "examine/what_if.html#window",
+                "ml_workbench/examine/what_if.py",
+            ),
+        },
         "ml_workbench.model.artifact": {
-            "ml_workbench.model.artifact._in_order": (
-                "model/artifact.html#_in_order",
+            "ml_workbench.model.artifact.Entry": (
+                "model/artifact.html#entry",
                 "ml_workbench/model/artifact.py",
             ),
-            "ml_workbench.model.artifact._normalised": (
-                "model/artifact.html#_normalised",
+            "ml_workbench.model.artifact.Manifest": (
+                "model/artifact.html#manifest",
                 "ml_workbench/model/artifact.py",
             ),
-            "ml_workbench.model.artifact.read_model": (
-                "model/artifact.html#read_model",
+            "ml_workbench.model.artifact.Manifest.as_bytes": (
+                "model/artifact.html#manifest.as_bytes",
                 "ml_workbench/model/artifact.py",
             ),
-            "ml_workbench.model.artifact.write_model": (
-                "model/artifact.html#write_model",
+            "ml_workbench.model.artifact.Manifest.sha256": (
+                "model/artifact.html#manifest.sha256",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact.Manifest.size": (
+                "model/artifact.html#manifest.size",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact.Manifest.size_of": (
+                "model/artifact.html#manifest.size_of",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact.Scorer": (
+                "model/artifact.html#scorer",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact.Scorer.name": (
+                "model/artifact.html#scorer.name",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact.Scorer.one": (
+                "model/artifact.html#scorer.one",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact.Scorer.output": (
+                "model/artifact.html#scorer.output",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact.Scorer.probability": (
+                "model/artifact.html#scorer.probability",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact.Scorer.probability_matrix": (
+                "model/artifact.html#scorer.probability_matrix",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact.Scorer.scores": (
+                "model/artifact.html#scorer.scores",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact.Scorer.scores_matrix": (
+                "model/artifact.html#scorer.scores_matrix",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact._bytes_of": (
+                "model/artifact.html#_bytes_of",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact._facts": (
+                "model/artifact.html#_facts",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact._golden": (
+                "model/artifact.html#_golden",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact._names_in": (
+                "model/artifact.html#_names_in",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact._scorer_of": (
+                "model/artifact.html#_scorer_of",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact.files_of": (
+                "model/artifact.html#files_of",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact.golden_places": (
+                "model/artifact.html#golden_places",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact.manifest_from": (
+                "model/artifact.html#manifest_from",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact.manifest_of": (
+                "model/artifact.html#manifest_of",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact.read_artifact": (
+                "model/artifact.html#read_artifact",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact.read_files": (
+                "model/artifact.html#read_files",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact.versions": (
+                "model/artifact.html#versions",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact.write_artifact": (
+                "model/artifact.html#write_artifact",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact.write_files": (
+                "model/artifact.html#write_files",
                 "ml_workbench/model/artifact.py",
             ),
         },
+        "ml_workbench.model.bench": {
+            "ml_workbench.model.bench.Bench": ("model/bench.html#bench", "ml_workbench/model/bench.py"),
+            "ml_workbench.model.bench.FoldScore": (
+                "model/bench.html#foldscore",
+                "ml_workbench/model/bench.py",
+            ),
+            "ml_workbench.model.bench.Here": ("model/bench.html#here", "ml_workbench/model/bench.py"),
+            "ml_workbench.model.bench.Here.submit": (
+                "model/bench.html#here.submit",
+                "ml_workbench/model/bench.py",
+            ),
+            "ml_workbench.model.bench.NoScore": ("model/bench.html#noscore", "ml_workbench/model/bench.py"),
+            "ml_workbench.model.bench.Objective": (
+                "model/bench.html#objective",
+                "ml_workbench/model/bench.py",
+            ),
+            "ml_workbench.model.bench.Objective.better": (
+                "model/bench.html#objective.better",
+                "ml_workbench/model/bench.py",
+            ),
+            "ml_workbench.model.bench._begin": ("model/bench.html#_begin", "ml_workbench/model/bench.py"),
+            "ml_workbench.model.bench._candidates": (
+                "model/bench.html#_candidates",
+                "ml_workbench/model/bench.py",
+            ),
+            "ml_workbench.model.bench._leave_with": (
+                "model/bench.html#_leave_with",
+                "ml_workbench/model/bench.py",
+            ),
+            "ml_workbench.model.bench._pickled": ("model/bench.html#_pickled", "ml_workbench/model/bench.py"),
+            "ml_workbench.model.bench._work": ("model/bench.html#_work", "ml_workbench/model/bench.py"),
+            "ml_workbench.model.bench.bench_of": ("model/bench.html#bench_of", "ml_workbench/model/bench.py"),
+            "ml_workbench.model.bench.fold_score": (
+                "model/bench.html#fold_score",
+                "ml_workbench/model/bench.py",
+            ),
+            "ml_workbench.model.bench.objective_named": (
+                "model/bench.html#objective_named",
+                "ml_workbench/model/bench.py",
+            ),
+            "ml_workbench.model.bench.side_by_side": (
+                "model/bench.html#side_by_side",
+                "ml_workbench/model/bench.py",
+            ),
+            "ml_workbench.model.bench.weekly_profit": (
+                "model/bench.html#weekly_profit",
+                "ml_workbench/model/bench.py",
+            ),
+        },
         "ml_workbench.model.candidates": {
-            "ml_workbench.model.candidates.BoostedTrees": (
-                "model/candidates.html#boostedtrees",
-                "ml_workbench/model/candidates.py",
-            ),
-            "ml_workbench.model.candidates.BoostedTrees.decision_function": (
-                "model/candidates.html#boostedtrees.decision_function",
-                "ml_workbench/model/candidates.py",
-            ),
             "ml_workbench.model.candidates.Candidate": (
                 "model/candidates.html#candidate",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.Failure": (
+                "model/candidates.html#failure",
                 "ml_workbench/model/candidates.py",
             ),
             "ml_workbench.model.candidates.Fitted": (
                 "model/candidates.html#fitted",
                 "ml_workbench/model/candidates.py",
             ),
-            "ml_workbench.model.candidates.Fitted.estimator": (
-                "model/candidates.html#fitted.estimator",
+            "ml_workbench.model.candidates.Fitted.calibrated": (
+                "model/candidates.html#fitted.calibrated",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.Fitted.has_probability": (
+                "model/candidates.html#fitted.has_probability",
                 "ml_workbench/model/candidates.py",
             ),
             "ml_workbench.model.candidates.Fitted.probability": (
                 "model/candidates.html#fitted.probability",
                 "ml_workbench/model/candidates.py",
             ),
+            "ml_workbench.model.candidates.Fitted.probability_matrix": (
+                "model/candidates.html#fitted.probability_matrix",
+                "ml_workbench/model/candidates.py",
+            ),
             "ml_workbench.model.candidates.Fitted.score": (
                 "model/candidates.html#fitted.score",
                 "ml_workbench/model/candidates.py",
             ),
-            "ml_workbench.model.candidates.RankByColumn": (
-                "model/candidates.html#rankbycolumn",
+            "ml_workbench.model.candidates.Fitted.score_matrix": (
+                "model/candidates.html#fitted.score_matrix",
                 "ml_workbench/model/candidates.py",
             ),
-            "ml_workbench.model.candidates.RankByColumn.__init__": (
-                "model/candidates.html#rankbycolumn.__init__",
+            "ml_workbench.model.candidates.Ladder": (
+                "model/candidates.html#ladder",
                 "ml_workbench/model/candidates.py",
             ),
-            "ml_workbench.model.candidates.RankByColumn.__sklearn_tags__": (
-                "model/candidates.html#rankbycolumn.__sklearn_tags__",
+            "ml_workbench.model.candidates._averaging": (
+                "model/candidates.html#_averaging",
                 "ml_workbench/model/candidates.py",
             ),
-            "ml_workbench.model.candidates.RankByColumn._signed": (
-                "model/candidates.html#rankbycolumn._signed",
+            "ml_workbench.model.candidates._blended": (
+                "model/candidates.html#_blended",
                 "ml_workbench/model/candidates.py",
             ),
-            "ml_workbench.model.candidates.RankByColumn.decision_function": (
-                "model/candidates.html#rankbycolumn.decision_function",
+            "ml_workbench.model.candidates._calibrator": (
+                "model/candidates.html#_calibrator",
                 "ml_workbench/model/candidates.py",
             ),
-            "ml_workbench.model.candidates.RankByColumn.fit": (
-                "model/candidates.html#rankbycolumn.fit",
+            "ml_workbench.model.candidates._fit": (
+                "model/candidates.html#_fit",
                 "ml_workbench/model/candidates.py",
             ),
-            "ml_workbench.model.candidates.RankByColumn.predict": (
-                "model/candidates.html#rankbycolumn.predict",
+            "ml_workbench.model.candidates._kernel_machine": (
+                "model/candidates.html#_kernel_machine",
                 "ml_workbench/model/candidates.py",
             ),
-            "ml_workbench.model.candidates.SignedLog": (
-                "model/candidates.html#signedlog",
-                "ml_workbench/model/candidates.py",
-            ),
-            "ml_workbench.model.candidates.SignedLog.__sklearn_tags__": (
-                "model/candidates.html#signedlog.__sklearn_tags__",
-                "ml_workbench/model/candidates.py",
-            ),
-            "ml_workbench.model.candidates.SignedLog.fit": (
-                "model/candidates.html#signedlog.fit",
-                "ml_workbench/model/candidates.py",
-            ),
-            "ml_workbench.model.candidates.SignedLog.transform": (
-                "model/candidates.html#signedlog.transform",
-                "ml_workbench/model/candidates.py",
-            ),
-            "ml_workbench.model.candidates._fitted_pipeline": (
-                "model/candidates.html#_fitted_pipeline",
-                "ml_workbench/model/candidates.py",
-            ),
-            "ml_workbench.model.candidates._for_linear": (
-                "model/candidates.html#_for_linear",
-                "ml_workbench/model/candidates.py",
-            ),
-            "ml_workbench.model.candidates._for_trees": (
-                "model/candidates.html#_for_trees",
+            "ml_workbench.model.candidates._linear_svm": (
+                "model/candidates.html#_linear_svm",
                 "ml_workbench/model/candidates.py",
             ),
             "ml_workbench.model.candidates._logistic_regression": (
                 "model/candidates.html#_logistic_regression",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates._matters": (
+                "model/candidates.html#_matters",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates._mlp": (
+                "model/candidates.html#_mlp",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates._random_forest": (
+                "model/candidates.html#_random_forest",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates._stacking": (
+                "model/candidates.html#_stacking",
                 "ml_workbench/model/candidates.py",
             ),
             "ml_workbench.model.candidates._xgboost": (
@@ -701,8 +1466,16 @@ d = {
                 "model/candidates.html#fit_candidate",
                 "ml_workbench/model/candidates.py",
             ),
+            "ml_workbench.model.candidates.fit_ladder": (
+                "model/candidates.html#fit_ladder",
+                "ml_workbench/model/candidates.py",
+            ),
             "ml_workbench.model.candidates.importances": (
                 "model/candidates.html#importances",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.linear_preparation": (
+                "model/candidates.html#linear_preparation",
                 "ml_workbench/model/candidates.py",
             ),
             "ml_workbench.model.candidates.prediction_table": (
@@ -711,6 +1484,10 @@ d = {
             ),
             "ml_workbench.model.candidates.rule_candidate": (
                 "model/candidates.html#rule_candidate",
+                "ml_workbench/model/candidates.py",
+            ),
+            "ml_workbench.model.candidates.settings_of": (
+                "model/candidates.html#settings_of",
                 "ml_workbench/model/candidates.py",
             ),
             "ml_workbench.model.candidates.training_report": (
@@ -722,34 +1499,369 @@ d = {
                 "ml_workbench/model/candidates.py",
             ),
         },
-        "ml_workbench.model.catalogue": {
-            "ml_workbench.model.catalogue.Catalogue": (
-                "model/catalogue.html#catalogue",
-                "ml_workbench/model/catalogue.py",
+        "ml_workbench.model.checks": {
+            "ml_workbench.model.checks.Check": ("model/checks.html#check", "ml_workbench/model/checks.py"),
+            "ml_workbench.model.checks.Check.vetoes": (
+                "model/checks.html#check.vetoes",
+                "ml_workbench/model/checks.py",
             ),
-            "ml_workbench.model.catalogue.Family": (
-                "model/catalogue.html#family",
-                "ml_workbench/model/catalogue.py",
+            "ml_workbench.model.checks.Evidence": (
+                "model/checks.html#evidence",
+                "ml_workbench/model/checks.py",
             ),
-            "ml_workbench.model.catalogue.Feature": (
-                "model/catalogue.html#feature",
-                "ml_workbench/model/catalogue.py",
+            "ml_workbench.model.checks.Evidence.candidate": (
+                "model/checks.html#evidence.candidate",
+                "ml_workbench/model/checks.py",
             ),
-            "ml_workbench.model.catalogue._optional": (
-                "model/catalogue.html#_optional",
-                "ml_workbench/model/catalogue.py",
+            "ml_workbench.model.checks.Evidence.named": (
+                "model/checks.html#evidence.named",
+                "ml_workbench/model/checks.py",
             ),
-            "ml_workbench.model.catalogue._worth": (
-                "model/catalogue.html#_worth",
-                "ml_workbench/model/catalogue.py",
+            "ml_workbench.model.checks.Evidence.policy": (
+                "model/checks.html#evidence.policy",
+                "ml_workbench/model/checks.py",
             ),
-            "ml_workbench.model.catalogue.families": (
-                "model/catalogue.html#families",
-                "ml_workbench/model/catalogue.py",
+            "ml_workbench.model.checks.Evidence.signed": (
+                "model/checks.html#evidence.signed",
+                "ml_workbench/model/checks.py",
             ),
-            "ml_workbench.model.catalogue.read_catalogue": (
-                "model/catalogue.html#read_catalogue",
-                "ml_workbench/model/catalogue.py",
+            "ml_workbench.model.checks.Evidence.weekly": (
+                "model/checks.html#evidence.weekly",
+                "ml_workbench/model/checks.py",
+            ),
+            "ml_workbench.model.checks.checked": (
+                "model/checks.html#checked",
+                "ml_workbench/model/checks.py",
+            ),
+            "ml_workbench.model.checks.figure_at": (
+                "model/checks.html#figure_at",
+                "ml_workbench/model/checks.py",
+            ),
+            "ml_workbench.model.checks.number": ("model/checks.html#number", "ml_workbench/model/checks.py"),
+            "ml_workbench.model.checks.with_interval": (
+                "model/checks.html#with_interval",
+                "ml_workbench/model/checks.py",
+            ),
+        },
+        "ml_workbench.model.compact": {
+            "ml_workbench.model.compact.Row": ("model/compact.html#row", "ml_workbench/model/compact.py"),
+            "ml_workbench.model.compact.Row.fits_all": (
+                "model/compact.html#row.fits_all",
+                "ml_workbench/model/compact.py",
+            ),
+            "ml_workbench.model.compact._as_json": (
+                "model/compact.html#_as_json",
+                "ml_workbench/model/compact.py",
+            ),
+            "ml_workbench.model.compact._kb": ("model/compact.html#_kb", "ml_workbench/model/compact.py"),
+            "ml_workbench.model.compact._told": ("model/compact.html#_told", "ml_workbench/model/compact.py"),
+            "ml_workbench.model.compact.champion_named": (
+                "model/compact.html#champion_named",
+                "ml_workbench/model/compact.py",
+            ),
+            "ml_workbench.model.compact.chosen_of": (
+                "model/compact.html#chosen_of",
+                "ml_workbench/model/compact.py",
+            ),
+            "ml_workbench.model.compact.compact_report": (
+                "model/compact.html#compact_report",
+                "ml_workbench/model/compact.py",
+            ),
+            "ml_workbench.model.compact.row_of": (
+                "model/compact.html#row_of",
+                "ml_workbench/model/compact.py",
+            ),
+            "ml_workbench.model.compact.sentence_of": (
+                "model/compact.html#sentence_of",
+                "ml_workbench/model/compact.py",
+            ),
+        },
+        "ml_workbench.model.conversion": {
+            "ml_workbench.model.conversion._blend": (
+                "model/conversion.html#_blend",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion._boosted": (
+                "model/conversion.html#_boosted",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion._by_skl2onnx": (
+                "model/conversion.html#_by_skl2onnx",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion._calibrated": (
+                "model/conversion.html#_calibrated",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion._foreign_score": (
+                "model/conversion.html#_foreign_score",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion._forest": (
+                "model/conversion.html#_forest",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion._grown": (
+                "model/conversion.html#_grown",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion._histogram_boosting": (
+                "model/conversion.html#_histogram_boosting",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion._interpolated": (
+                "model/conversion.html#_interpolated",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion._linear": (
+                "model/conversion.html#_linear",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion._log_odds": (
+                "model/conversion.html#_log_odds",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion._missing_flags": (
+                "model/conversion.html#_missing_flags",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion._network": (
+                "model/conversion.html#_network",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion._plain": (
+                "model/conversion.html#_plain",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion._regression_tree": (
+                "model/conversion.html#_regression_tree",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion._rule": (
+                "model/conversion.html#_rule",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion._second": (
+                "model/conversion.html#_second",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion._signed_log": (
+                "model/conversion.html#_signed_log",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion._skl2onnx": (
+                "model/conversion.html#_skl2onnx",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion._told": (
+                "model/conversion.html#_told",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion._waves": (
+                "model/conversion.html#_waves",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion.answers_of": (
+                "model/conversion.html#answers_of",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion.calibration_of": (
+                "model/conversion.html#calibration_of",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion.onnx_of": (
+                "model/conversion.html#onnx_of",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion.output_of": (
+                "model/conversion.html#output_of",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion.score_of": (
+                "model/conversion.html#score_of",
+                "ml_workbench/model/conversion.py",
+            ),
+            "ml_workbench.model.conversion.trees_of": (
+                "model/conversion.html#trees_of",
+                "ml_workbench/model/conversion.py",
+            ),
+        },
+        "ml_workbench.model.estimators": {
+            "ml_workbench.model.estimators.Blend": (
+                "model/estimators.html#blend",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.Blend.__init__": (
+                "model/estimators.html#blend.__init__",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.Blend._columns": (
+                "model/estimators.html#blend._columns",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.Blend.decision_function": (
+                "model/estimators.html#blend.decision_function",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.Blend.fit": (
+                "model/estimators.html#blend.fit",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.BoostedTrees": (
+                "model/estimators.html#boostedtrees",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.BoostedTrees.decision_function": (
+                "model/estimators.html#boostedtrees.decision_function",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.BoostedTrees.fit": (
+                "model/estimators.html#boostedtrees.fit",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.Calibrated": (
+                "model/estimators.html#calibrated",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.Calibrated.__init__": (
+                "model/estimators.html#calibrated.__init__",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.Calibrated.decision_function": (
+                "model/estimators.html#calibrated.decision_function",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.Calibrated.predict": (
+                "model/estimators.html#calibrated.predict",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.Calibrated.predict_proba": (
+                "model/estimators.html#calibrated.predict_proba",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.Calibrator": (
+                "model/estimators.html#calibrator",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.Calibrator.__init__": (
+                "model/estimators.html#calibrator.__init__",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.Calibrator.fit": (
+                "model/estimators.html#calibrator.fit",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.Calibrator.log_odds": (
+                "model/estimators.html#calibrator.log_odds",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.Calibrator.probability": (
+                "model/estimators.html#calibrator.probability",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.Forest": (
+                "model/estimators.html#forest",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.Forest.decision_function": (
+                "model/estimators.html#forest.decision_function",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.Forest.predict_proba": (
+                "model/estimators.html#forest.predict_proba",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.MissingFlags": (
+                "model/estimators.html#missingflags",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.MissingFlags.__sklearn_tags__": (
+                "model/estimators.html#missingflags.__sklearn_tags__",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.MissingFlags.fit": (
+                "model/estimators.html#missingflags.fit",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.MissingFlags.get_feature_names_out": (
+                "model/estimators.html#missingflags.get_feature_names_out",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.MissingFlags.transform": (
+                "model/estimators.html#missingflags.transform",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.PatientMLP": (
+                "model/estimators.html#patientmlp",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.PatientMLP.__init__": (
+                "model/estimators.html#patientmlp.__init__",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.PatientMLP.decision_function": (
+                "model/estimators.html#patientmlp.decision_function",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.PatientMLP.fit": (
+                "model/estimators.html#patientmlp.fit",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.RankByColumn": (
+                "model/estimators.html#rankbycolumn",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.RankByColumn.__init__": (
+                "model/estimators.html#rankbycolumn.__init__",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.RankByColumn.__sklearn_tags__": (
+                "model/estimators.html#rankbycolumn.__sklearn_tags__",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.RankByColumn._signed": (
+                "model/estimators.html#rankbycolumn._signed",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.RankByColumn.decision_function": (
+                "model/estimators.html#rankbycolumn.decision_function",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.RankByColumn.fit": (
+                "model/estimators.html#rankbycolumn.fit",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.RankByColumn.predict": (
+                "model/estimators.html#rankbycolumn.predict",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.SignedLog": (
+                "model/estimators.html#signedlog",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.SignedLog.__sklearn_tags__": (
+                "model/estimators.html#signedlog.__sklearn_tags__",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.SignedLog.fit": (
+                "model/estimators.html#signedlog.fit",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators.SignedLog.transform": (
+                "model/estimators.html#signedlog.transform",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators._log_loss": (
+                "model/estimators.html#_log_loss",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators._log_odds": (
+                "model/estimators.html#_log_odds",
+                "ml_workbench/model/estimators.py",
+            ),
+            "ml_workbench.model.estimators._non_negative": (
+                "model/estimators.html#_non_negative",
+                "ml_workbench/model/estimators.py",
             ),
         },
         "ml_workbench.model.evaluation": {
@@ -787,6 +1899,10 @@ d = {
             ),
             "ml_workbench.model.evaluation._bands": (
                 "model/evaluation.html#_bands",
+                "ml_workbench/model/evaluation.py",
+            ),
+            "ml_workbench.model.evaluation._candidate": (
+                "model/evaluation.html#_candidate",
                 "ml_workbench/model/evaluation.py",
             ),
             "ml_workbench.model.evaluation._metrics": (
@@ -842,6 +1958,108 @@ d = {
                 "ml_workbench/model/evaluation.py",
             ),
         },
+        "ml_workbench.model.folds": {
+            "ml_workbench.model.folds.Fold": ("model/folds.html#fold", "ml_workbench/model/folds.py"),
+            "ml_workbench.model.folds.Fold.as_json": (
+                "model/folds.html#fold.as_json",
+                "ml_workbench/model/folds.py",
+            ),
+            "ml_workbench.model.folds.Span": ("model/folds.html#span", "ml_workbench/model/folds.py"),
+            "ml_workbench.model.folds.Span.as_json": (
+                "model/folds.html#span.as_json",
+                "ml_workbench/model/folds.py",
+            ),
+            "ml_workbench.model.folds._check_classes": (
+                "model/folds.html#_check_classes",
+                "ml_workbench/model/folds.py",
+            ),
+            "ml_workbench.model.folds._dates": ("model/folds.html#_dates", "ml_workbench/model/folds.py"),
+            "ml_workbench.model.folds._fold": ("model/folds.html#_fold", "ml_workbench/model/folds.py"),
+            "ml_workbench.model.folds._no_room": ("model/folds.html#_no_room", "ml_workbench/model/folds.py"),
+            "ml_workbench.model.folds._text": ("model/folds.html#_text", "ml_workbench/model/folds.py"),
+            "ml_workbench.model.folds.folds_of": ("model/folds.html#folds_of", "ml_workbench/model/folds.py"),
+            "ml_workbench.model.folds.folds_table": (
+                "model/folds.html#folds_table",
+                "ml_workbench/model/folds.py",
+            ),
+            "ml_workbench.model.folds.plan_spans": (
+                "model/folds.html#plan_spans",
+                "ml_workbench/model/folds.py",
+            ),
+            "ml_workbench.model.folds.unit_groups_of": (
+                "model/folds.html#unit_groups_of",
+                "ml_workbench/model/folds.py",
+            ),
+        },
+        "ml_workbench.model.gate": {
+            "ml_workbench.model.gate.Verdict": ("model/gate.html#verdict", "ml_workbench/model/gate.py"),
+            "ml_workbench.model.gate.Verdict.as_json": (
+                "model/gate.html#verdict.as_json",
+                "ml_workbench/model/gate.py",
+            ),
+            "ml_workbench.model.gate.Verdict.failed": (
+                "model/gate.html#verdict.failed",
+                "ml_workbench/model/gate.py",
+            ),
+            "ml_workbench.model.gate._clause": ("model/gate.html#_clause", "ml_workbench/model/gate.py"),
+            "ml_workbench.model.gate._mark": ("model/gate.html#_mark", "ml_workbench/model/gate.py"),
+            "ml_workbench.model.gate._nobody": ("model/gate.html#_nobody", "ml_workbench/model/gate.py"),
+            "ml_workbench.model.gate._told": ("model/gate.html#_told", "ml_workbench/model/gate.py"),
+            "ml_workbench.model.gate.as_markdown": (
+                "model/gate.html#as_markdown",
+                "ml_workbench/model/gate.py",
+            ),
+            "ml_workbench.model.gate.basis": ("model/gate.html#basis", "ml_workbench/model/gate.py"),
+            "ml_workbench.model.gate.fingerprint": (
+                "model/gate.html#fingerprint",
+                "ml_workbench/model/gate.py",
+            ),
+            "ml_workbench.model.gate.has_model": ("model/gate.html#has_model", "ml_workbench/model/gate.py"),
+            "ml_workbench.model.gate.judged": ("model/gate.html#judged", "ml_workbench/model/gate.py"),
+            "ml_workbench.model.gate.verdict_from": (
+                "model/gate.html#verdict_from",
+                "ml_workbench/model/gate.py",
+            ),
+        },
+        "ml_workbench.model.graph": {
+            "ml_workbench.model.graph.Graph": ("model/graph.html#graph", "ml_workbench/model/graph.py"),
+            "ml_workbench.model.graph.Graph.add": (
+                "model/graph.html#graph.add",
+                "ml_workbench/model/graph.py",
+            ),
+            "ml_workbench.model.graph.Graph.constant": (
+                "model/graph.html#graph.constant",
+                "ml_workbench/model/graph.py",
+            ),
+            "ml_workbench.model.graph.Graph.flat": (
+                "model/graph.html#graph.flat",
+                "ml_workbench/model/graph.py",
+            ),
+            "ml_workbench.model.graph.Graph.name": (
+                "model/graph.html#graph.name",
+                "ml_workbench/model/graph.py",
+            ),
+            "ml_workbench.model.graph.Tree": ("model/graph.html#tree", "ml_workbench/model/graph.py"),
+            "ml_workbench.model.graph._Forest": ("model/graph.html#_forest", "ml_workbench/model/graph.py"),
+            "ml_workbench.model.graph._Forest._place": (
+                "model/graph.html#_forest._place",
+                "ml_workbench/model/graph.py",
+            ),
+            "ml_workbench.model.graph._Forest.plant": (
+                "model/graph.html#_forest.plant",
+                "ml_workbench/model/graph.py",
+            ),
+            "ml_workbench.model.graph.add_trees": (
+                "model/graph.html#add_trees",
+                "ml_workbench/model/graph.py",
+            ),
+            "ml_workbench.model.graph.copied": ("model/graph.html#copied", "ml_workbench/model/graph.py"),
+            "ml_workbench.model.graph.model_of": ("model/graph.html#model_of", "ml_workbench/model/graph.py"),
+            "ml_workbench.model.graph.rounded_down": (
+                "model/graph.html#rounded_down",
+                "ml_workbench/model/graph.py",
+            ),
+        },
         "ml_workbench.model.metrics": {
             "ml_workbench.model.metrics.CalibrationBin": (
                 "model/metrics.html#calibrationbin",
@@ -853,6 +2071,10 @@ d = {
             ),
             "ml_workbench.model.metrics.Interval.times": (
                 "model/metrics.html#interval.times",
+                "ml_workbench/model/metrics.py",
+            ),
+            "ml_workbench.model.metrics._ranking": (
+                "model/metrics.html#_ranking",
                 "ml_workbench/model/metrics.py",
             ),
             "ml_workbench.model.metrics.brier_draws": (
@@ -890,6 +2112,56 @@ d = {
             "ml_workbench.model.metrics.wilson": (
                 "model/metrics.html#wilson",
                 "ml_workbench/model/metrics.py",
+            ),
+        },
+        "ml_workbench.model.parsimony": {
+            "ml_workbench.model.parsimony.Comparison": (
+                "model/parsimony.html#comparison",
+                "ml_workbench/model/parsimony.py",
+            ),
+            "ml_workbench.model.parsimony.Parsimony": (
+                "model/parsimony.html#parsimony",
+                "ml_workbench/model/parsimony.py",
+            ),
+            "ml_workbench.model.parsimony.Parsimony.as_json": (
+                "model/parsimony.html#parsimony.as_json",
+                "ml_workbench/model/parsimony.py",
+            ),
+            "ml_workbench.model.parsimony._complexity": (
+                "model/parsimony.html#_complexity",
+                "ml_workbench/model/parsimony.py",
+            ),
+            "ml_workbench.model.parsimony._conclusion": (
+                "model/parsimony.html#_conclusion",
+                "ml_workbench/model/parsimony.py",
+            ),
+            "ml_workbench.model.parsimony._headline": (
+                "model/parsimony.html#_headline",
+                "ml_workbench/model/parsimony.py",
+            ),
+            "ml_workbench.model.parsimony.best_of": (
+                "model/parsimony.html#best_of",
+                "ml_workbench/model/parsimony.py",
+            ),
+            "ml_workbench.model.parsimony.compared": (
+                "model/parsimony.html#compared",
+                "ml_workbench/model/parsimony.py",
+            ),
+            "ml_workbench.model.parsimony.is_worth_it": (
+                "model/parsimony.html#is_worth_it",
+                "ml_workbench/model/parsimony.py",
+            ),
+            "ml_workbench.model.parsimony.lead": (
+                "model/parsimony.html#lead",
+                "ml_workbench/model/parsimony.py",
+            ),
+            "ml_workbench.model.parsimony.not_worse": (
+                "model/parsimony.html#not_worse",
+                "ml_workbench/model/parsimony.py",
+            ),
+            "ml_workbench.model.parsimony.parsimony": (
+                "model/parsimony.html#parsimony",
+                "ml_workbench/model/parsimony.py",
             ),
         },
         "ml_workbench.model.proposal": {
@@ -933,6 +2205,10 @@ d = {
                 "model/proposal.html#_short",
                 "ml_workbench/model/proposal.py",
             ),
+            "ml_workbench.model.proposal._told": (
+                "model/proposal.html#_told",
+                "ml_workbench/model/proposal.py",
+            ),
             "ml_workbench.model.proposal._worth_it": (
                 "model/proposal.html#_worth_it",
                 "ml_workbench/model/proposal.py",
@@ -953,20 +2229,12 @@ d = {
                 "model/proposal.html#next_list",
                 "ml_workbench/model/proposal.py",
             ),
-            "ml_workbench.model.proposal.not_worse": (
-                "model/proposal.html#not_worse",
-                "ml_workbench/model/proposal.py",
-            ),
             "ml_workbench.model.proposal.propose": (
                 "model/proposal.html#propose",
                 "ml_workbench/model/proposal.py",
             ),
             "ml_workbench.model.proposal.sensitivity": (
                 "model/proposal.html#sensitivity",
-                "ml_workbench/model/proposal.py",
-            ),
-            "ml_workbench.model.proposal.shortfall": (
-                "model/proposal.html#shortfall",
                 "ml_workbench/model/proposal.py",
             ),
             "ml_workbench.model.proposal.telling_features": (
@@ -976,6 +2244,299 @@ d = {
             "ml_workbench.model.proposal.whom": (
                 "model/proposal.html#whom",
                 "ml_workbench/model/proposal.py",
+            ),
+        },
+        "ml_workbench.model.quarantine": {
+            "ml_workbench.model.quarantine.Limits": (
+                "model/quarantine.html#limits",
+                "ml_workbench/model/quarantine.py",
+            ),
+            "ml_workbench.model.quarantine._confine": (
+                "model/quarantine.html#_confine",
+                "ml_workbench/model/quarantine.py",
+            ),
+            "ml_workbench.model.quarantine._end_of": (
+                "model/quarantine.html#_end_of",
+                "ml_workbench/model/quarantine.py",
+            ),
+            "ml_workbench.model.quarantine._environment": (
+                "model/quarantine.html#_environment",
+                "ml_workbench/model/quarantine.py",
+            ),
+            "ml_workbench.model.quarantine.main": (
+                "model/quarantine.html#main",
+                "ml_workbench/model/quarantine.py",
+            ),
+            "ml_workbench.model.quarantine.try_in_child": (
+                "model/quarantine.html#try_in_child",
+                "ml_workbench/model/quarantine.py",
+            ),
+        },
+        "ml_workbench.model.requirements": {
+            "ml_workbench.model.requirements._incumbent_check": (
+                "model/requirements.html#_incumbent_check",
+                "ml_workbench/model/requirements.py",
+            ),
+            "ml_workbench.model.requirements._leak_checks": (
+                "model/requirements.html#_leak_checks",
+                "ml_workbench/model/requirements.py",
+            ),
+            "ml_workbench.model.requirements._ranking": (
+                "model/requirements.html#_ranking",
+                "ml_workbench/model/requirements.py",
+            ),
+            "ml_workbench.model.requirements._shortfall": (
+                "model/requirements.html#_shortfall",
+                "ml_workbench/model/requirements.py",
+            ),
+            "ml_workbench.model.requirements.calibration_checks": (
+                "model/requirements.html#calibration_checks",
+                "ml_workbench/model/requirements.py",
+            ),
+            "ml_workbench.model.requirements.money_checks": (
+                "model/requirements.html#money_checks",
+                "ml_workbench/model/requirements.py",
+            ),
+            "ml_workbench.model.requirements.ranking_checks": (
+                "model/requirements.html#ranking_checks",
+                "ml_workbench/model/requirements.py",
+            ),
+            "ml_workbench.model.requirements.slice_checks": (
+                "model/requirements.html#slice_checks",
+                "ml_workbench/model/requirements.py",
+            ),
+            "ml_workbench.model.requirements.stability_checks": (
+                "model/requirements.html#stability_checks",
+                "ml_workbench/model/requirements.py",
+            ),
+            "ml_workbench.model.requirements.training_checks": (
+                "model/requirements.html#training_checks",
+                "ml_workbench/model/requirements.py",
+            ),
+        },
+        "ml_workbench.model.research": {
+            "ml_workbench.model.research._in_order": (
+                "model/research.html#_in_order",
+                "ml_workbench/model/research.py",
+            ),
+            "ml_workbench.model.research._normalised": (
+                "model/research.html#_normalised",
+                "ml_workbench/model/research.py",
+            ),
+            "ml_workbench.model.research.read_research": (
+                "model/research.html#read_research",
+                "ml_workbench/model/research.py",
+            ),
+            "ml_workbench.model.research.write_research": (
+                "model/research.html#write_research",
+                "ml_workbench/model/research.py",
+            ),
+        },
+        "ml_workbench.model.searches": {
+            "ml_workbench.model.searches.Attempt": (
+                "model/searches.html#attempt",
+                "ml_workbench/model/searches.py",
+            ),
+            "ml_workbench.model.searches.Attempt.profit_per_week": (
+                "model/searches.html#attempt.profit_per_week",
+                "ml_workbench/model/searches.py",
+            ),
+            "ml_workbench.model.searches.Attempt.value": (
+                "model/searches.html#attempt.value",
+                "ml_workbench/model/searches.py",
+            ),
+            "ml_workbench.model.searches.Job": ("model/searches.html#job", "ml_workbench/model/searches.py"),
+            "ml_workbench.model.searches.Search": (
+                "model/searches.html#search",
+                "ml_workbench/model/searches.py",
+            ),
+            "ml_workbench.model.searches.Search.__init__": (
+                "model/searches.html#search.__init__",
+                "ml_workbench/model/searches.py",
+            ),
+            "ml_workbench.model.searches.Search._planned": (
+                "model/searches.html#search._planned",
+                "ml_workbench/model/searches.py",
+            ),
+            "ml_workbench.model.searches.Search.remember": (
+                "model/searches.html#search.remember",
+                "ml_workbench/model/searches.py",
+            ),
+            "ml_workbench.model.searches._attempt": (
+                "model/searches.html#_attempt",
+                "ml_workbench/model/searches.py",
+            ),
+            "ml_workbench.model.searches._begin_trial": (
+                "model/searches.html#_begin_trial",
+                "ml_workbench/model/searches.py",
+            ),
+            "ml_workbench.model.searches._is_counted": (
+                "model/searches.html#_is_counted",
+                "ml_workbench/model/searches.py",
+            ),
+            "ml_workbench.model.searches.best_of": (
+                "model/searches.html#best_of",
+                "ml_workbench/model/searches.py",
+            ),
+            "ml_workbench.model.searches.considered": (
+                "model/searches.html#considered",
+                "ml_workbench/model/searches.py",
+            ),
+            "ml_workbench.model.searches.importance_of": (
+                "model/searches.html#importance_of",
+                "ml_workbench/model/searches.py",
+            ),
+            "ml_workbench.model.searches.jobs_ahead": (
+                "model/searches.html#jobs_ahead",
+                "ml_workbench/model/searches.py",
+            ),
+            "ml_workbench.model.searches.learn": (
+                "model/searches.html#learn",
+                "ml_workbench/model/searches.py",
+            ),
+            "ml_workbench.model.searches.next_job": (
+                "model/searches.html#next_job",
+                "ml_workbench/model/searches.py",
+            ),
+            "ml_workbench.model.searches.take": (
+                "model/searches.html#take",
+                "ml_workbench/model/searches.py",
+            ),
+        },
+        "ml_workbench.model.session": {
+            "ml_workbench.model.session.Golden": (
+                "model/session.html#golden",
+                "ml_workbench/model/session.py",
+            ),
+            "ml_workbench.model.session.Golden.as_bytes": (
+                "model/session.html#golden.as_bytes",
+                "ml_workbench/model/session.py",
+            ),
+            "ml_workbench.model.session.Session": (
+                "model/session.html#session",
+                "ml_workbench/model/session.py",
+            ),
+            "ml_workbench.model.session.Session.by_onnx": (
+                "model/session.html#session.by_onnx",
+                "ml_workbench/model/session.py",
+            ),
+            "ml_workbench.model.session.Session.by_xgboost": (
+                "model/session.html#session.by_xgboost",
+                "ml_workbench/model/session.py",
+            ),
+            "ml_workbench.model.session.Session.scores": (
+                "model/session.html#session.scores",
+                "ml_workbench/model/session.py",
+            ),
+            "ml_workbench.model.session._first_line": (
+                "model/session.html#_first_line",
+                "ml_workbench/model/session.py",
+            ),
+            "ml_workbench.model.session.booster_of": (
+                "model/session.html#booster_of",
+                "ml_workbench/model/session.py",
+            ),
+            "ml_workbench.model.session.check_golden": (
+                "model/session.html#check_golden",
+                "ml_workbench/model/session.py",
+            ),
+            "ml_workbench.model.session.golden_from": (
+                "model/session.html#golden_from",
+                "ml_workbench/model/session.py",
+            ),
+            "ml_workbench.model.session.onnx_session": (
+                "model/session.html#onnx_session",
+                "ml_workbench/model/session.py",
+            ),
+            "ml_workbench.model.session.parsed": (
+                "model/session.html#parsed",
+                "ml_workbench/model/session.py",
+            ),
+            "ml_workbench.model.session.probabilities": (
+                "model/session.html#probabilities",
+                "ml_workbench/model/session.py",
+            ),
+            "ml_workbench.model.session.session_of": (
+                "model/session.html#session_of",
+                "ml_workbench/model/session.py",
+            ),
+        },
+        "ml_workbench.model.signature": {
+            "ml_workbench.model.signature.Input": (
+                "model/signature.html#input",
+                "ml_workbench/model/signature.py",
+            ),
+            "ml_workbench.model.signature.Input.encoded": (
+                "model/signature.html#input.encoded",
+                "ml_workbench/model/signature.py",
+            ),
+            "ml_workbench.model.signature.Signature": (
+                "model/signature.html#signature",
+                "ml_workbench/model/signature.py",
+            ),
+            "ml_workbench.model.signature.Signature.as_json": (
+                "model/signature.html#signature.as_json",
+                "ml_workbench/model/signature.py",
+            ),
+            "ml_workbench.model.signature.Signature.categories": (
+                "model/signature.html#signature.categories",
+                "ml_workbench/model/signature.py",
+            ),
+            "ml_workbench.model.signature.Signature.checked": (
+                "model/signature.html#signature.checked",
+                "ml_workbench/model/signature.py",
+            ),
+            "ml_workbench.model.signature.Signature.levels": (
+                "model/signature.html#signature.levels",
+                "ml_workbench/model/signature.py",
+            ),
+            "ml_workbench.model.signature.Signature.matrix": (
+                "model/signature.html#signature.matrix",
+                "ml_workbench/model/signature.py",
+            ),
+            "ml_workbench.model.signature.Signature.names": (
+                "model/signature.html#signature.names",
+                "ml_workbench/model/signature.py",
+            ),
+            "ml_workbench.model.signature.Signature.numbers": (
+                "model/signature.html#signature.numbers",
+                "ml_workbench/model/signature.py",
+            ),
+            "ml_workbench.model.signature.Signature.row": (
+                "model/signature.html#signature.row",
+                "ml_workbench/model/signature.py",
+            ),
+            "ml_workbench.model.signature.Signature.width": (
+                "model/signature.html#signature.width",
+                "ml_workbench/model/signature.py",
+            ),
+            "ml_workbench.model.signature._misfit": (
+                "model/signature.html#_misfit",
+                "ml_workbench/model/signature.py",
+            ),
+            "ml_workbench.model.signature._refuse_infinite": (
+                "model/signature.html#_refuse_infinite",
+                "ml_workbench/model/signature.py",
+            ),
+            "ml_workbench.model.signature.checked_matrix": (
+                "model/signature.html#checked_matrix",
+                "ml_workbench/model/signature.py",
+            ),
+            "ml_workbench.model.signature.matrix_of": (
+                "model/signature.html#matrix_of",
+                "ml_workbench/model/signature.py",
+            ),
+            "ml_workbench.model.signature.row_of": (
+                "model/signature.html#row_of",
+                "ml_workbench/model/signature.py",
+            ),
+            "ml_workbench.model.signature.signature_from": (
+                "model/signature.html#signature_from",
+                "ml_workbench/model/signature.py",
+            ),
+            "ml_workbench.model.signature.signature_of": (
+                "model/signature.html#signature_of",
+                "ml_workbench/model/signature.py",
             ),
         },
         "ml_workbench.model.snapshots": {
@@ -1015,6 +2576,10 @@ d = {
                 "model/snapshots.html#slice_of",
                 "ml_workbench/model/snapshots.py",
             ),
+            "ml_workbench.model.snapshots.slices_in": (
+                "model/snapshots.html#slices_in",
+                "ml_workbench/model/snapshots.py",
+            ),
             "ml_workbench.model.snapshots.without_families": (
                 "model/snapshots.html#without_families",
                 "ml_workbench/model/snapshots.py",
@@ -1024,88 +2589,349 @@ d = {
                 "ml_workbench/model/snapshots.py",
             ),
         },
-        "ml_workbench.model.story": {
-            "ml_workbench.model.story.Answer": ("model/story.html#answer", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story.Answer.policy": (
-                "model/story.html#answer.policy",
-                "ml_workbench/model/story.py",
+        "ml_workbench.model.soundness": {
+            "ml_workbench.model.soundness._agreement_check": (
+                "model/soundness.html#_agreement_check",
+                "ml_workbench/model/soundness.py",
             ),
-            "ml_workbench.model.story.Answer.proposal": (
-                "model/story.html#answer.proposal",
-                "ml_workbench/model/story.py",
+            "ml_workbench.model.soundness._budget": (
+                "model/soundness.html#_budget",
+                "ml_workbench/model/soundness.py",
             ),
-            "ml_workbench.model.story.Block": ("model/story.html#block", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story.Fact": ("model/story.html#fact", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story.Point": ("model/story.html#point", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story.Policy": ("model/story.html#policy", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story.Span": ("model/story.html#span", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story.Span.sure": (
-                "model/story.html#span.sure",
-                "ml_workbench/model/story.py",
+            "ml_workbench.model.soundness._file_check": (
+                "model/soundness.html#_file_check",
+                "ml_workbench/model/soundness.py",
             ),
-            "ml_workbench.model.story.Span.times": (
-                "model/story.html#span.times",
-                "ml_workbench/model/story.py",
+            "ml_workbench.model.soundness.file_checks": (
+                "model/soundness.html#file_checks",
+                "ml_workbench/model/soundness.py",
             ),
-            "ml_workbench.model.story.Trial": ("model/story.html#trial", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story.Verdict": ("model/story.html#verdict", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story.Verdict.mark": (
-                "model/story.html#verdict.mark",
-                "ml_workbench/model/story.py",
+        },
+        "ml_workbench.model.spaces": {
+            "ml_workbench.model.spaces.Choices": (
+                "model/spaces.html#choices",
+                "ml_workbench/model/spaces.py",
             ),
-            "ml_workbench.model.story._bands": ("model/story.html#_bands", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story._cell": ("model/story.html#_cell", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story._git": ("model/story.html#_git", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story._monthly": ("model/story.html#_monthly", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story._policy": ("model/story.html#_policy", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story._proposed": (
-                "model/story.html#_proposed",
-                "ml_workbench/model/story.py",
+            "ml_workbench.model.spaces.Choices.__str__": (
+                "model/spaces.html#choices.__str__",
+                "ml_workbench/model/spaces.py",
             ),
-            "ml_workbench.model.story._shown": ("model/story.html#_shown", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story._skill": ("model/story.html#_skill", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story._span": ("model/story.html#_span", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story._spans": ("model/story.html#_spans", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story._state": ("model/story.html#_state", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story._trial": ("model/story.html#_trial", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story.answer_from": (
-                "model/story.html#answer_from",
-                "ml_workbench/model/story.py",
+            "ml_workbench.model.spaces.Choices.holds": (
+                "model/spaces.html#choices.holds",
+                "ml_workbench/model/spaces.py",
             ),
-            "ml_workbench.model.story.as_csv": ("model/story.html#as_csv", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story.between": ("model/story.html#between", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story.commit_of": (
-                "model/story.html#commit_of",
-                "ml_workbench/model/story.py",
+            "ml_workbench.model.spaces.Choices.plain": (
+                "model/spaces.html#choices.plain",
+                "ml_workbench/model/spaces.py",
             ),
-            "ml_workbench.model.story.condition": (
-                "model/story.html#condition",
-                "ml_workbench/model/story.py",
+            "ml_workbench.model.spaces.Choices.points": (
+                "model/spaces.html#choices.points",
+                "ml_workbench/model/spaces.py",
             ),
-            "ml_workbench.model.story.day": ("model/story.html#day", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story.first_lines": (
-                "model/story.html#first_lines",
-                "ml_workbench/model/story.py",
+            "ml_workbench.model.spaces.Range": ("model/spaces.html#range", "ml_workbench/model/spaces.py"),
+            "ml_workbench.model.spaces.Range.__str__": (
+                "model/spaces.html#range.__str__",
+                "ml_workbench/model/spaces.py",
             ),
-            "ml_workbench.model.story.foundations": (
-                "model/story.html#foundations",
-                "ml_workbench/model/story.py",
+            "ml_workbench.model.spaces.Range.holds": (
+                "model/spaces.html#range.holds",
+                "ml_workbench/model/spaces.py",
             ),
-            "ml_workbench.model.story.point_at": ("model/story.html#point_at", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story.read_answer": (
-                "model/story.html#read_answer",
-                "ml_workbench/model/story.py",
+            "ml_workbench.model.spaces.Range.plain": (
+                "model/spaces.html#range.plain",
+                "ml_workbench/model/spaces.py",
             ),
-            "ml_workbench.model.story.read_notebook": (
-                "model/story.html#read_notebook",
-                "ml_workbench/model/story.py",
+            "ml_workbench.model.spaces.Range.points": (
+                "model/spaces.html#range.points",
+                "ml_workbench/model/spaces.py",
             ),
-            "ml_workbench.model.story.read_offers": (
-                "model/story.html#read_offers",
-                "ml_workbench/model/story.py",
+            "ml_workbench.model.spaces.TunedSettings": (
+                "model/spaces.html#tunedsettings",
+                "ml_workbench/model/spaces.py",
             ),
-            "ml_workbench.model.story.ticks": ("model/story.html#ticks", "ml_workbench/model/story.py"),
-            "ml_workbench.model.story.verdict": ("model/story.html#verdict", "ml_workbench/model/story.py"),
+            "ml_workbench.model.spaces._changes": (
+                "model/spaces.html#_changes",
+                "ml_workbench/model/spaces.py",
+            ),
+            "ml_workbench.model.spaces._digest": (
+                "model/spaces.html#_digest",
+                "ml_workbench/model/spaces.py",
+            ),
+            "ml_workbench.model.spaces._outline": (
+                "model/spaces.html#_outline",
+                "ml_workbench/model/spaces.py",
+            ),
+            "ml_workbench.model.spaces._read_tuned": (
+                "model/spaces.html#_read_tuned",
+                "ml_workbench/model/spaces.py",
+            ),
+            "ml_workbench.model.spaces._space": ("model/spaces.html#_space", "ml_workbench/model/spaces.py"),
+            "ml_workbench.model.spaces._whole": ("model/spaces.html#_whole", "ml_workbench/model/spaces.py"),
+            "ml_workbench.model.spaces.checked_settings": (
+                "model/spaces.html#checked_settings",
+                "ml_workbench/model/spaces.py",
+            ),
+            "ml_workbench.model.spaces.fingerprint_of": (
+                "model/spaces.html#fingerprint_of",
+                "ml_workbench/model/spaces.py",
+            ),
+            "ml_workbench.model.spaces.grid_of": (
+                "model/spaces.html#grid_of",
+                "ml_workbench/model/spaces.py",
+            ),
+            "ml_workbench.model.spaces.spaces_of": (
+                "model/spaces.html#spaces_of",
+                "ml_workbench/model/spaces.py",
+            ),
+            "ml_workbench.model.spaces.tuned_settings": (
+                "model/spaces.html#tuned_settings",
+                "ml_workbench/model/spaces.py",
+            ),
+        },
+        "ml_workbench.model.spend": {
+            "ml_workbench.model.spend.Agreement": (
+                "model/spend.html#agreement",
+                "ml_workbench/model/spend.py",
+            ),
+            "ml_workbench.model.spend.FittedSpend": (
+                "model/spend.html#fittedspend",
+                "ml_workbench/model/spend.py",
+            ),
+            "ml_workbench.model.spend.FittedSpend.expected": (
+                "model/spend.html#fittedspend.expected",
+                "ml_workbench/model/spend.py",
+            ),
+            "ml_workbench.model.spend.FittedSpend.if_kept": (
+                "model/spend.html#fittedspend.if_kept",
+                "ml_workbench/model/spend.py",
+            ),
+            "ml_workbench.model.spend.SpendCandidate": (
+                "model/spend.html#spendcandidate",
+                "ml_workbench/model/spend.py",
+            ),
+            "ml_workbench.model.spend.SpendLadder": (
+                "model/spend.html#spendladder",
+                "ml_workbench/model/spend.py",
+            ),
+            "ml_workbench.model.spend.SpendScore": (
+                "model/spend.html#spendscore",
+                "ml_workbench/model/spend.py",
+            ),
+            "ml_workbench.model.spend._checked": ("model/spend.html#_checked", "ml_workbench/model/spend.py"),
+            "ml_workbench.model.spend._fit_second_part": (
+                "model/spend.html#_fit_second_part",
+                "ml_workbench/model/spend.py",
+            ),
+            "ml_workbench.model.spend._linear": ("model/spend.html#_linear", "ml_workbench/model/spend.py"),
+            "ml_workbench.model.spend._told": ("model/spend.html#_told", "ml_workbench/model/spend.py"),
+            "ml_workbench.model.spend._trees": ("model/spend.html#_trees", "ml_workbench/model/spend.py"),
+            "ml_workbench.model.spend.agreement": (
+                "model/spend.html#agreement",
+                "ml_workbench/model/spend.py",
+            ),
+            "ml_workbench.model.spend.best_spend": (
+                "model/spend.html#best_spend",
+                "ml_workbench/model/spend.py",
+            ),
+            "ml_workbench.model.spend.fit_spend": (
+                "model/spend.html#fit_spend",
+                "ml_workbench/model/spend.py",
+            ),
+            "ml_workbench.model.spend.fit_spend_ladder": (
+                "model/spend.html#fit_spend_ladder",
+                "ml_workbench/model/spend.py",
+            ),
+            "ml_workbench.model.spend.spend_candidate": (
+                "model/spend.html#spend_candidate",
+                "ml_workbench/model/spend.py",
+            ),
+            "ml_workbench.model.spend.spend_draws": (
+                "model/spend.html#spend_draws",
+                "ml_workbench/model/spend.py",
+            ),
+            "ml_workbench.model.spend.spend_metrics": (
+                "model/spend.html#spend_metrics",
+                "ml_workbench/model/spend.py",
+            ),
+            "ml_workbench.model.spend.spend_report": (
+                "model/spend.html#spend_report",
+                "ml_workbench/model/spend.py",
+            ),
+            "ml_workbench.model.spend.with_spend": (
+                "model/spend.html#with_spend",
+                "ml_workbench/model/spend.py",
+            ),
+        },
+        "ml_workbench.model.stakes": {
+            "ml_workbench.model.stakes.money_at_stake": (
+                "model/stakes.html#money_at_stake",
+                "ml_workbench/model/stakes.py",
+            )
+        },
+        "ml_workbench.model.studies": {
+            "ml_workbench.model.studies.Journal": (
+                "model/studies.html#journal",
+                "ml_workbench/model/studies.py",
+            ),
+            "ml_workbench.model.studies.Journal.__init__": (
+                "model/studies.html#journal.__init__",
+                "ml_workbench/model/studies.py",
+            ),
+            "ml_workbench.model.studies.Journal.append_logs": (
+                "model/studies.html#journal.append_logs",
+                "ml_workbench/model/studies.py",
+            ),
+            "ml_workbench.model.studies._code": ("model/studies.html#_code", "ml_workbench/model/studies.py"),
+            "ml_workbench.model.studies._versions": (
+                "model/studies.html#_versions",
+                "ml_workbench/model/studies.py",
+            ),
+            "ml_workbench.model.studies.decoded": (
+                "model/studies.html#decoded",
+                "ml_workbench/model/studies.py",
+            ),
+            "ml_workbench.model.studies.distribution_of": (
+                "model/studies.html#distribution_of",
+                "ml_workbench/model/studies.py",
+            ),
+            "ml_workbench.model.studies.encoded": (
+                "model/studies.html#encoded",
+                "ml_workbench/model/studies.py",
+            ),
+            "ml_workbench.model.studies.opened_study": (
+                "model/studies.html#opened_study",
+                "ml_workbench/model/studies.py",
+            ),
+            "ml_workbench.model.studies.sampler_of": (
+                "model/studies.html#sampler_of",
+                "ml_workbench/model/studies.py",
+            ),
+            "ml_workbench.model.studies.study_key": (
+                "model/studies.html#study_key",
+                "ml_workbench/model/studies.py",
+            ),
+        },
+        "ml_workbench.model.targeting": {
+            "ml_workbench.model.targeting.Targeting": (
+                "model/targeting.html#targeting",
+                "ml_workbench/model/targeting.py",
+            ),
+            "ml_workbench.model.targeting.targetings": (
+                "model/targeting.html#targetings",
+                "ml_workbench/model/targeting.py",
+            ),
+        },
+        "ml_workbench.model.trials": {
+            "ml_workbench.model.trials.Agreement": (
+                "model/trials.html#agreement",
+                "ml_workbench/model/trials.py",
+            ),
+            "ml_workbench.model.trials.Agreement.holds": (
+                "model/trials.html#agreement.holds",
+                "ml_workbench/model/trials.py",
+            ),
+            "ml_workbench.model.trials.Incumbent": (
+                "model/trials.html#incumbent",
+                "ml_workbench/model/trials.py",
+            ),
+            "ml_workbench.model.trials.Speed": ("model/trials.html#speed", "ml_workbench/model/trials.py"),
+            "ml_workbench.model.trials.Trials": ("model/trials.html#trials", "ml_workbench/model/trials.py"),
+            "ml_workbench.model.trials.Way": ("model/trials.html#way", "ml_workbench/model/trials.py"),
+            "ml_workbench.model.trials.agreement": (
+                "model/trials.html#agreement",
+                "ml_workbench/model/trials.py",
+            ),
+            "ml_workbench.model.trials.compared": (
+                "model/trials.html#compared",
+                "ml_workbench/model/trials.py",
+            ),
+            "ml_workbench.model.trials.fresh_rows": (
+                "model/trials.html#fresh_rows",
+                "ml_workbench/model/trials.py",
+            ),
+            "ml_workbench.model.trials.incumbent_at": (
+                "model/trials.html#incumbent_at",
+                "ml_workbench/model/trials.py",
+            ),
+            "ml_workbench.model.trials.measured_speed": (
+                "model/trials.html#measured_speed",
+                "ml_workbench/model/trials.py",
+            ),
+            "ml_workbench.model.trials.one_row_times": (
+                "model/trials.html#one_row_times",
+                "ml_workbench/model/trials.py",
+            ),
+            "ml_workbench.model.trials.tried": ("model/trials.html#tried", "ml_workbench/model/trials.py"),
+            "ml_workbench.model.trials.ways_of": (
+                "model/trials.html#ways_of",
+                "ml_workbench/model/trials.py",
+            ),
+        },
+        "ml_workbench.model.tuning": {
+            "ml_workbench.model.tuning.Clock": ("model/tuning.html#clock", "ml_workbench/model/tuning.py"),
+            "ml_workbench.model.tuning.Clock.__init__": (
+                "model/tuning.html#clock.__init__",
+                "ml_workbench/model/tuning.py",
+            ),
+            "ml_workbench.model.tuning.Clock.ahead": (
+                "model/tuning.html#clock.ahead",
+                "ml_workbench/model/tuning.py",
+            ),
+            "ml_workbench.model.tuning.Clock.over": (
+                "model/tuning.html#clock.over",
+                "ml_workbench/model/tuning.py",
+            ),
+            "ml_workbench.model.tuning.Found": ("model/tuning.html#found", "ml_workbench/model/tuning.py"),
+            "ml_workbench.model.tuning.Teller": ("model/tuning.html#teller", "ml_workbench/model/tuning.py"),
+            "ml_workbench.model.tuning.Teller.__init__": (
+                "model/tuning.html#teller.__init__",
+                "ml_workbench/model/tuning.py",
+            ),
+            "ml_workbench.model.tuning.Teller.tell": (
+                "model/tuning.html#teller.tell",
+                "ml_workbench/model/tuning.py",
+            ),
+            "ml_workbench.model.tuning.Tuning": ("model/tuning.html#tuning", "ml_workbench/model/tuning.py"),
+            "ml_workbench.model.tuning.Tuning.as_json": (
+                "model/tuning.html#tuning.as_json",
+                "ml_workbench/model/tuning.py",
+            ),
+            "ml_workbench.model.tuning.Tuning.notes": (
+                "model/tuning.html#tuning.notes",
+                "ml_workbench/model/tuning.py",
+            ),
+            "ml_workbench.model.tuning.Tuning.sentences": (
+                "model/tuning.html#tuning.sentences",
+                "ml_workbench/model/tuning.py",
+            ),
+            "ml_workbench.model.tuning.Untuned": (
+                "model/tuning.html#untuned",
+                "ml_workbench/model/tuning.py",
+            ),
+            "ml_workbench.model.tuning._drive": ("model/tuning.html#_drive", "ml_workbench/model/tuning.py"),
+            "ml_workbench.model.tuning._gain": ("model/tuning.html#_gain", "ml_workbench/model/tuning.py"),
+            "ml_workbench.model.tuning._next": ("model/tuning.html#_next", "ml_workbench/model/tuning.py"),
+            "ml_workbench.model.tuning._result": (
+                "model/tuning.html#_result",
+                "ml_workbench/model/tuning.py",
+            ),
+            "ml_workbench.model.tuning.attempts_table": (
+                "model/tuning.html#attempts_table",
+                "ml_workbench/model/tuning.py",
+            ),
+            "ml_workbench.model.tuning.gains_table": (
+                "model/tuning.html#gains_table",
+                "ml_workbench/model/tuning.py",
+            ),
+            "ml_workbench.model.tuning.progress_line": (
+                "model/tuning.html#progress_line",
+                "ml_workbench/model/tuning.py",
+            ),
+            "ml_workbench.model.tuning.settings_table": (
+                "model/tuning.html#settings_table",
+                "ml_workbench/model/tuning.py",
+            ),
+            "ml_workbench.model.tuning.tune": ("model/tuning.html#tune", "ml_workbench/model/tuning.py"),
         },
         "ml_workbench.model.value": {
             "ml_workbench.model.value.Outcome": ("model/value.html#outcome", "ml_workbench/model/value.py"),
@@ -1114,12 +2940,20 @@ d = {
                 "ml_workbench/model/value.py",
             ),
             "ml_workbench.model.value.Panel": ("model/value.html#panel", "ml_workbench/model/value.py"),
+            "ml_workbench.model.value.Panel.counted": (
+                "model/value.html#panel.counted",
+                "ml_workbench/model/value.py",
+            ),
             "ml_workbench.model.value.Panel.days": (
                 "model/value.html#panel.days",
                 "ml_workbench/model/value.py",
             ),
             "ml_workbench.model.value.Panel.units": (
                 "model/value.html#panel.units",
+                "ml_workbench/model/value.py",
+            ),
+            "ml_workbench.model.value.Panel.weeks": (
+                "model/value.html#panel.weeks",
                 "ml_workbench/model/value.py",
             ),
             "ml_workbench.model.value._order": ("model/value.html#_order", "ml_workbench/model/value.py"),
@@ -1142,6 +2976,526 @@ d = {
                 "ml_workbench/model/value.py",
             ),
         },
+        "ml_workbench.model.variants": {
+            "ml_workbench.model.variants.Skipped": (
+                "model/variants.html#skipped",
+                "ml_workbench/model/variants.py",
+            ),
+            "ml_workbench.model.variants.StudentLine": (
+                "model/variants.html#studentline",
+                "ml_workbench/model/variants.py",
+            ),
+            "ml_workbench.model.variants.StudentLine.decision_function": (
+                "model/variants.html#studentline.decision_function",
+                "ml_workbench/model/variants.py",
+            ),
+            "ml_workbench.model.variants.StudentTree": (
+                "model/variants.html#studenttree",
+                "ml_workbench/model/variants.py",
+            ),
+            "ml_workbench.model.variants.StudentTree.decision_function": (
+                "model/variants.html#studenttree.decision_function",
+                "ml_workbench/model/variants.py",
+            ),
+            "ml_workbench.model.variants.Variant": (
+                "model/variants.html#variant",
+                "ml_workbench/model/variants.py",
+            ),
+            "ml_workbench.model.variants.Variant.label": (
+                "model/variants.html#variant.label",
+                "ml_workbench/model/variants.py",
+            ),
+            "ml_workbench.model.variants.Variant.name": (
+                "model/variants.html#variant.name",
+                "ml_workbench/model/variants.py",
+            ),
+            "ml_workbench.model.variants._calibrated": (
+                "model/variants.html#_calibrated",
+                "ml_workbench/model/variants.py",
+            ),
+            "ml_workbench.model.variants._fewer_trees": (
+                "model/variants.html#_fewer_trees",
+                "ml_workbench/model/variants.py",
+            ),
+            "ml_workbench.model.variants._in_8_bits": (
+                "model/variants.html#_in_8_bits",
+                "ml_workbench/model/variants.py",
+            ),
+            "ml_workbench.model.variants._variant": (
+                "model/variants.html#_variant",
+                "ml_workbench/model/variants.py",
+            ),
+            "ml_workbench.model.variants._with_fewer_inputs": (
+                "model/variants.html#_with_fewer_inputs",
+                "ml_workbench/model/variants.py",
+            ),
+            "ml_workbench.model.variants._with_fewer_trees": (
+                "model/variants.html#_with_fewer_trees",
+                "ml_workbench/model/variants.py",
+            ),
+            "ml_workbench.model.variants.champion_of": (
+                "model/variants.html#champion_of",
+                "ml_workbench/model/variants.py",
+            ),
+            "ml_workbench.model.variants.pruned": (
+                "model/variants.html#pruned",
+                "ml_workbench/model/variants.py",
+            ),
+            "ml_workbench.model.variants.quantised": (
+                "model/variants.html#quantised",
+                "ml_workbench/model/variants.py",
+            ),
+            "ml_workbench.model.variants.students": (
+                "model/variants.html#students",
+                "ml_workbench/model/variants.py",
+            ),
+            "ml_workbench.model.variants.telling_inputs": (
+                "model/variants.html#telling_inputs",
+                "ml_workbench/model/variants.py",
+            ),
+            "ml_workbench.model.variants.variants_of": (
+                "model/variants.html#variants_of",
+                "ml_workbench/model/variants.py",
+            ),
+        },
+        "ml_workbench.page.blessing": {
+            "ml_workbench.page.blessing.Blessing": (
+                "page/blessing.html#blessing",
+                "ml_workbench/page/blessing.py",
+            ),
+            "ml_workbench.page.blessing.Blessing.sign": (
+                "page/blessing.html#blessing.sign",
+                "ml_workbench/page/blessing.py",
+            ),
+            "ml_workbench.page.blessing.Blessing.usable": (
+                "page/blessing.html#blessing.usable",
+                "ml_workbench/page/blessing.py",
+            ),
+            "ml_workbench.page.blessing.Check": ("page/blessing.html#check", "ml_workbench/page/blessing.py"),
+            "ml_workbench.page.blessing.Check.mark": (
+                "page/blessing.html#check.mark",
+                "ml_workbench/page/blessing.py",
+            ),
+            "ml_workbench.page.blessing.Override": (
+                "page/blessing.html#override",
+                "ml_workbench/page/blessing.py",
+            ),
+            "ml_workbench.page.blessing._changed": (
+                "page/blessing.html#_changed",
+                "ml_workbench/page/blessing.py",
+            ),
+            "ml_workbench.page.blessing._checks": (
+                "page/blessing.html#_checks",
+                "ml_workbench/page/blessing.py",
+            ),
+            "ml_workbench.page.blessing._optional": (
+                "page/blessing.html#_optional",
+                "ml_workbench/page/blessing.py",
+            ),
+            "ml_workbench.page.blessing._override": (
+                "page/blessing.html#_override",
+                "ml_workbench/page/blessing.py",
+            ),
+            "ml_workbench.page.blessing._tally": (
+                "page/blessing.html#_tally",
+                "ml_workbench/page/blessing.py",
+            ),
+            "ml_workbench.page.blessing.blessing_from": (
+                "page/blessing.html#blessing_from",
+                "ml_workbench/page/blessing.py",
+            ),
+            "ml_workbench.page.blessing.read_blessing": (
+                "page/blessing.html#read_blessing",
+                "ml_workbench/page/blessing.py",
+            ),
+        },
+        "ml_workbench.page.catalogue": {
+            "ml_workbench.page.catalogue.Catalogue": (
+                "page/catalogue.html#catalogue",
+                "ml_workbench/page/catalogue.py",
+            ),
+            "ml_workbench.page.catalogue.Family": (
+                "page/catalogue.html#family",
+                "ml_workbench/page/catalogue.py",
+            ),
+            "ml_workbench.page.catalogue.Feature": (
+                "page/catalogue.html#feature",
+                "ml_workbench/page/catalogue.py",
+            ),
+            "ml_workbench.page.catalogue._optional": (
+                "page/catalogue.html#_optional",
+                "ml_workbench/page/catalogue.py",
+            ),
+            "ml_workbench.page.catalogue._worth": (
+                "page/catalogue.html#_worth",
+                "ml_workbench/page/catalogue.py",
+            ),
+            "ml_workbench.page.catalogue._worth_when_trained": (
+                "page/catalogue.html#_worth_when_trained",
+                "ml_workbench/page/catalogue.py",
+            ),
+            "ml_workbench.page.catalogue.families": (
+                "page/catalogue.html#families",
+                "ml_workbench/page/catalogue.py",
+            ),
+            "ml_workbench.page.catalogue.read_catalogue": (
+                "page/catalogue.html#read_catalogue",
+                "ml_workbench/page/catalogue.py",
+            ),
+        },
+        "ml_workbench.page.drivers": {
+            "ml_workbench.page.drivers.Miss": ("page/drivers.html#miss", "ml_workbench/page/drivers.py"),
+            "ml_workbench.page.drivers.Push": ("page/drivers.html#push", "ml_workbench/page/drivers.py"),
+            "ml_workbench.page.drivers.Push.compared": (
+                "page/drivers.html#push.compared",
+                "ml_workbench/page/drivers.py",
+            ),
+            "ml_workbench.page.drivers.Push.effect": (
+                "page/drivers.html#push.effect",
+                "ml_workbench/page/drivers.py",
+            ),
+            "ml_workbench.page.drivers.Worth": ("page/drivers.html#worth", "ml_workbench/page/drivers.py"),
+            "ml_workbench.page.drivers.Worth.verdict": (
+                "page/drivers.html#worth.verdict",
+                "ml_workbench/page/drivers.py",
+            ),
+            "ml_workbench.page.drivers._bar": ("page/drivers.html#_bar", "ml_workbench/page/drivers.py"),
+            "ml_workbench.page.drivers._by_family": (
+                "page/drivers.html#_by_family",
+                "ml_workbench/page/drivers.py",
+            ),
+            "ml_workbench.page.drivers._listed": (
+                "page/drivers.html#_listed",
+                "ml_workbench/page/drivers.py",
+            ),
+            "ml_workbench.page.drivers.families": (
+                "page/drivers.html#families",
+                "ml_workbench/page/drivers.py",
+            ),
+            "ml_workbench.page.drivers.features": (
+                "page/drivers.html#features",
+                "ml_workbench/page/drivers.py",
+            ),
+            "ml_workbench.page.drivers.keepers": (
+                "page/drivers.html#keepers",
+                "ml_workbench/page/drivers.py",
+            ),
+            "ml_workbench.page.drivers.leaks": ("page/drivers.html#leaks", "ml_workbench/page/drivers.py"),
+            "ml_workbench.page.drivers.misses": ("page/drivers.html#misses", "ml_workbench/page/drivers.py"),
+            "ml_workbench.page.drivers.push": ("page/drivers.html#push", "ml_workbench/page/drivers.py"),
+            "ml_workbench.page.drivers.without": (
+                "page/drivers.html#without",
+                "ml_workbench/page/drivers.py",
+            ),
+            "ml_workbench.page.drivers.written": (
+                "page/drivers.html#written",
+                "ml_workbench/page/drivers.py",
+            ),
+        },
+        "ml_workbench.page.editions": {
+            "ml_workbench.page.editions.Edition": (
+                "page/editions.html#edition",
+                "ml_workbench/page/editions.py",
+            ),
+            "ml_workbench.page.editions.Editions": (
+                "page/editions.html#editions",
+                "ml_workbench/page/editions.py",
+            ),
+            "ml_workbench.page.editions.edition_from": (
+                "page/editions.html#edition_from",
+                "ml_workbench/page/editions.py",
+            ),
+            "ml_workbench.page.editions.pace": ("page/editions.html#pace", "ml_workbench/page/editions.py"),
+            "ml_workbench.page.editions.read_editions": (
+                "page/editions.html#read_editions",
+                "ml_workbench/page/editions.py",
+            ),
+            "ml_workbench.page.editions.size": ("page/editions.html#size", "ml_workbench/page/editions.py"),
+        },
+        "ml_workbench.page.lookup": {
+            "ml_workbench.page.lookup.Case": ("page/lookup.html#case", "ml_workbench/page/lookup.py"),
+            "ml_workbench.page.lookup.Entry": ("page/lookup.html#entry", "ml_workbench/page/lookup.py"),
+            "ml_workbench.page.lookup.Family": ("page/lookup.html#family", "ml_workbench/page/lookup.py"),
+            "ml_workbench.page.lookup.Family.effect": (
+                "page/lookup.html#family.effect",
+                "ml_workbench/page/lookup.py",
+            ),
+            "ml_workbench.page.lookup._entity": ("page/lookup.html#_entity", "ml_workbench/page/lookup.py"),
+            "ml_workbench.page.lookup._families": (
+                "page/lookup.html#_families",
+                "ml_workbench/page/lookup.py",
+            ),
+            "ml_workbench.page.lookup._leading": ("page/lookup.html#_leading", "ml_workbench/page/lookup.py"),
+            "ml_workbench.page.lookup._logit": ("page/lookup.html#_logit", "ml_workbench/page/lookup.py"),
+            "ml_workbench.page.lookup._ranks": ("page/lookup.html#_ranks", "ml_workbench/page/lookup.py"),
+            "ml_workbench.page.lookup._spend": ("page/lookup.html#_spend", "ml_workbench/page/lookup.py"),
+            "ml_workbench.page.lookup._table": ("page/lookup.html#_table", "ml_workbench/page/lookup.py"),
+            "ml_workbench.page.lookup.bars": ("page/lookup.html#bars", "ml_workbench/page/lookup.py"),
+            "ml_workbench.page.lookup.by_family": (
+                "page/lookup.html#by_family",
+                "ml_workbench/page/lookup.py",
+            ),
+            "ml_workbench.page.lookup.case": ("page/lookup.html#case", "ml_workbench/page/lookup.py"),
+            "ml_workbench.page.lookup.chance": ("page/lookup.html#chance", "ml_workbench/page/lookup.py"),
+            "ml_workbench.page.lookup.entries": ("page/lookup.html#entries", "ml_workbench/page/lookup.py"),
+            "ml_workbench.page.lookup.guide": ("page/lookup.html#guide", "ml_workbench/page/lookup.py"),
+            "ml_workbench.page.lookup.horizon": ("page/lookup.html#horizon", "ml_workbench/page/lookup.py"),
+            "ml_workbench.page.lookup.meanings": ("page/lookup.html#meanings", "ml_workbench/page/lookup.py"),
+            "ml_workbench.page.lookup.told": ("page/lookup.html#told", "ml_workbench/page/lookup.py"),
+            "ml_workbench.page.lookup.usual": ("page/lookup.html#usual", "ml_workbench/page/lookup.py"),
+        },
+        "ml_workbench.page.portrait": {
+            "ml_workbench.page.portrait.Diagnosis": (
+                "page/portrait.html#diagnosis",
+                "ml_workbench/page/portrait.py",
+            ),
+            "ml_workbench.page.portrait.Dot": ("page/portrait.html#dot", "ml_workbench/page/portrait.py"),
+            "ml_workbench.page.portrait.Flow": ("page/portrait.html#flow", "ml_workbench/page/portrait.py"),
+            "ml_workbench.page.portrait.Reliability": (
+                "page/portrait.html#reliability",
+                "ml_workbench/page/portrait.py",
+            ),
+            "ml_workbench.page.portrait.Scores": (
+                "page/portrait.html#scores",
+                "ml_workbench/page/portrait.py",
+            ),
+            "ml_workbench.page.portrait.Skill": ("page/portrait.html#skill", "ml_workbench/page/portrait.py"),
+            "ml_workbench.page.portrait.Step": ("page/portrait.html#step", "ml_workbench/page/portrait.py"),
+            "ml_workbench.page.portrait._range": (
+                "page/portrait.html#_range",
+                "ml_workbench/page/portrait.py",
+            ),
+            "ml_workbench.page.portrait._steps": (
+                "page/portrait.html#_steps",
+                "ml_workbench/page/portrait.py",
+            ),
+            "ml_workbench.page.portrait.flow": ("page/portrait.html#flow", "ml_workbench/page/portrait.py"),
+            "ml_workbench.page.portrait.introduction": (
+                "page/portrait.html#introduction",
+                "ml_workbench/page/portrait.py",
+            ),
+            "ml_workbench.page.portrait.plain": ("page/portrait.html#plain", "ml_workbench/page/portrait.py"),
+            "ml_workbench.page.portrait.read_diagnosis": (
+                "page/portrait.html#read_diagnosis",
+                "ml_workbench/page/portrait.py",
+            ),
+            "ml_workbench.page.portrait.reliability": (
+                "page/portrait.html#reliability",
+                "ml_workbench/page/portrait.py",
+            ),
+            "ml_workbench.page.portrait.scores": (
+                "page/portrait.html#scores",
+                "ml_workbench/page/portrait.py",
+            ),
+            "ml_workbench.page.portrait.skills": (
+                "page/portrait.html#skills",
+                "ml_workbench/page/portrait.py",
+            ),
+        },
+        "ml_workbench.page.standings": {
+            "ml_workbench.page.standings.Amount": (
+                "page/standings.html#amount",
+                "ml_workbench/page/standings.py",
+            ),
+            "ml_workbench.page.standings.Failure": (
+                "page/standings.html#failure",
+                "ml_workbench/page/standings.py",
+            ),
+            "ml_workbench.page.standings.Rung": (
+                "page/standings.html#rung",
+                "ml_workbench/page/standings.py",
+            ),
+            "ml_workbench.page.standings.Setting": (
+                "page/standings.html#setting",
+                "ml_workbench/page/standings.py",
+            ),
+            "ml_workbench.page.standings.Standings": (
+                "page/standings.html#standings",
+                "ml_workbench/page/standings.py",
+            ),
+            "ml_workbench.page.standings.Standings.trained": (
+                "page/standings.html#standings.trained",
+                "ml_workbench/page/standings.py",
+            ),
+            "ml_workbench.page.standings._compared": (
+                "page/standings.html#_compared",
+                "ml_workbench/page/standings.py",
+            ),
+            "ml_workbench.page.standings._optional": (
+                "page/standings.html#_optional",
+                "ml_workbench/page/standings.py",
+            ),
+            "ml_workbench.page.standings._rung": (
+                "page/standings.html#_rung",
+                "ml_workbench/page/standings.py",
+            ),
+            "ml_workbench.page.standings._settings": (
+                "page/standings.html#_settings",
+                "ml_workbench/page/standings.py",
+            ),
+            "ml_workbench.page.standings._short": (
+                "page/standings.html#_short",
+                "ml_workbench/page/standings.py",
+            ),
+            "ml_workbench.page.standings._timed": (
+                "page/standings.html#_timed",
+                "ml_workbench/page/standings.py",
+            ),
+            "ml_workbench.page.standings._tuned_gain": (
+                "page/standings.html#_tuned_gain",
+                "ml_workbench/page/standings.py",
+            ),
+            "ml_workbench.page.standings.against_rule": (
+                "page/standings.html#against_rule",
+                "ml_workbench/page/standings.py",
+            ),
+            "ml_workbench.page.standings.read_standings": (
+                "page/standings.html#read_standings",
+                "ml_workbench/page/standings.py",
+            ),
+            "ml_workbench.page.standings.standings_from": (
+                "page/standings.html#standings_from",
+                "ml_workbench/page/standings.py",
+            ),
+        },
+        "ml_workbench.page.steadiness": {
+            "ml_workbench.page.steadiness.Curve": (
+                "page/steadiness.html#curve",
+                "ml_workbench/page/steadiness.py",
+            ),
+            "ml_workbench.page.steadiness.Fairness": (
+                "page/steadiness.html#fairness",
+                "ml_workbench/page/steadiness.py",
+            ),
+            "ml_workbench.page.steadiness.Groups": (
+                "page/steadiness.html#groups",
+                "ml_workbench/page/steadiness.py",
+            ),
+            "ml_workbench.page.steadiness.Row": (
+                "page/steadiness.html#row",
+                "ml_workbench/page/steadiness.py",
+            ),
+            "ml_workbench.page.steadiness._group": (
+                "page/steadiness.html#_group",
+                "ml_workbench/page/steadiness.py",
+            ),
+            "ml_workbench.page.steadiness._money_note": (
+                "page/steadiness.html#_money_note",
+                "ml_workbench/page/steadiness.py",
+            ),
+            "ml_workbench.page.steadiness._ranking": (
+                "page/steadiness.html#_ranking",
+                "ml_workbench/page/steadiness.py",
+            ),
+            "ml_workbench.page.steadiness._short_day": (
+                "page/steadiness.html#_short_day",
+                "ml_workbench/page/steadiness.py",
+            ),
+            "ml_workbench.page.steadiness._week": (
+                "page/steadiness.html#_week",
+                "ml_workbench/page/steadiness.py",
+            ),
+            "ml_workbench.page.steadiness._won_and_lost": (
+                "page/steadiness.html#_won_and_lost",
+                "ml_workbench/page/steadiness.py",
+            ),
+            "ml_workbench.page.steadiness.fairness": (
+                "page/steadiness.html#fairness",
+                "ml_workbench/page/steadiness.py",
+            ),
+            "ml_workbench.page.steadiness.groups": (
+                "page/steadiness.html#groups",
+                "ml_workbench/page/steadiness.py",
+            ),
+            "ml_workbench.page.steadiness.learning": (
+                "page/steadiness.html#learning",
+                "ml_workbench/page/steadiness.py",
+            ),
+            "ml_workbench.page.steadiness.level": (
+                "page/steadiness.html#level",
+                "ml_workbench/page/steadiness.py",
+            ),
+            "ml_workbench.page.steadiness.staleness": (
+                "page/steadiness.html#staleness",
+                "ml_workbench/page/steadiness.py",
+            ),
+            "ml_workbench.page.steadiness.weeks": (
+                "page/steadiness.html#weeks",
+                "ml_workbench/page/steadiness.py",
+            ),
+        },
+        "ml_workbench.page.story": {
+            "ml_workbench.page.story.Answer": ("page/story.html#answer", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story.Answer.policy": (
+                "page/story.html#answer.policy",
+                "ml_workbench/page/story.py",
+            ),
+            "ml_workbench.page.story.Answer.proposal": (
+                "page/story.html#answer.proposal",
+                "ml_workbench/page/story.py",
+            ),
+            "ml_workbench.page.story.Block": ("page/story.html#block", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story.Fact": ("page/story.html#fact", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story.Point": ("page/story.html#point", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story.Policy": ("page/story.html#policy", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story.Span": ("page/story.html#span", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story.Span.sure": ("page/story.html#span.sure", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story.Span.times": (
+                "page/story.html#span.times",
+                "ml_workbench/page/story.py",
+            ),
+            "ml_workbench.page.story.Trial": ("page/story.html#trial", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story.Verdict": ("page/story.html#verdict", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story.Verdict.mark": (
+                "page/story.html#verdict.mark",
+                "ml_workbench/page/story.py",
+            ),
+            "ml_workbench.page.story._bands": ("page/story.html#_bands", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story._cell": ("page/story.html#_cell", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story._git": ("page/story.html#_git", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story._monthly": ("page/story.html#_monthly", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story._policy": ("page/story.html#_policy", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story._proposed": ("page/story.html#_proposed", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story._shown": ("page/story.html#_shown", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story._skill": ("page/story.html#_skill", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story._spans": ("page/story.html#_spans", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story._state": ("page/story.html#_state", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story._trial": ("page/story.html#_trial", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story.answer_from": (
+                "page/story.html#answer_from",
+                "ml_workbench/page/story.py",
+            ),
+            "ml_workbench.page.story.as_csv": ("page/story.html#as_csv", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story.between": ("page/story.html#between", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story.commit_of": ("page/story.html#commit_of", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story.condition": ("page/story.html#condition", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story.day": ("page/story.html#day", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story.first_lines": (
+                "page/story.html#first_lines",
+                "ml_workbench/page/story.py",
+            ),
+            "ml_workbench.page.story.foundations": (
+                "page/story.html#foundations",
+                "ml_workbench/page/story.py",
+            ),
+            "ml_workbench.page.story.point_at": ("page/story.html#point_at", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story.read_answer": (
+                "page/story.html#read_answer",
+                "ml_workbench/page/story.py",
+            ),
+            "ml_workbench.page.story.read_notebook": (
+                "page/story.html#read_notebook",
+                "ml_workbench/page/story.py",
+            ),
+            "ml_workbench.page.story.read_offers": (
+                "page/story.html#read_offers",
+                "ml_workbench/page/story.py",
+            ),
+            "ml_workbench.page.story.span_from": ("page/story.html#span_from", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story.telling": ("page/story.html#telling", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story.ticks": ("page/story.html#ticks", "ml_workbench/page/story.py"),
+            "ml_workbench.page.story.verdict": ("page/story.html#verdict", "ml_workbench/page/story.py"),
+        },
         "ml_workbench.plan.charter": {
             "ml_workbench.plan.charter.Assumption": (
                 "plan/charter.html#assumption",
@@ -1159,6 +3513,7 @@ d = {
                 "plan/charter.html#economics",
                 "ml_workbench/plan/charter.py",
             ),
+            "ml_workbench.plan.charter.Edge": ("plan/charter.html#edge", "ml_workbench/plan/charter.py"),
             "ml_workbench.plan.charter.Guardrail": (
                 "plan/charter.html#guardrail",
                 "ml_workbench/plan/charter.py",
@@ -1172,6 +3527,10 @@ d = {
             "ml_workbench.plan.charter.money": ("plan/charter.html#money", "ml_workbench/plan/charter.py"),
         },
         "ml_workbench.plan.errors": {
+            "ml_workbench.plan.errors.ArtifactError": (
+                "plan/errors.html#artifacterror",
+                "ml_workbench/plan/errors.py",
+            ),
             "ml_workbench.plan.errors.ContractError": (
                 "plan/errors.html#contracterror",
                 "ml_workbench/plan/errors.py",
@@ -1180,8 +3539,16 @@ d = {
                 "plan/errors.html#featureerror",
                 "ml_workbench/plan/errors.py",
             ),
+            "ml_workbench.plan.errors.GateError": (
+                "plan/errors.html#gateerror",
+                "ml_workbench/plan/errors.py",
+            ),
             "ml_workbench.plan.errors.ParamsError": (
                 "plan/errors.html#paramserror",
+                "ml_workbench/plan/errors.py",
+            ),
+            "ml_workbench.plan.errors.ScoringError": (
+                "plan/errors.html#scoringerror",
                 "ml_workbench/plan/errors.py",
             ),
             "ml_workbench.plan.errors.SettingsError": (
@@ -1231,8 +3598,16 @@ d = {
             ),
         },
         "ml_workbench.plan.params": {
+            "ml_workbench.plan.params.CompactParams": (
+                "plan/params.html#compactparams",
+                "ml_workbench/plan/params.py",
+            ),
             "ml_workbench.plan.params.DataParams": (
                 "plan/params.html#dataparams",
+                "ml_workbench/plan/params.py",
+            ),
+            "ml_workbench.plan.params.DiagnoseParams": (
+                "plan/params.html#diagnoseparams",
                 "ml_workbench/plan/params.py",
             ),
             "ml_workbench.plan.params.EvaluateParams": (
@@ -1243,9 +3618,17 @@ d = {
                 "plan/params.html#featuresparams",
                 "ml_workbench/plan/params.py",
             ),
+            "ml_workbench.plan.params.GateParams": (
+                "plan/params.html#gateparams",
+                "ml_workbench/plan/params.py",
+            ),
             "ml_workbench.plan.params.Params": ("plan/params.html#params", "ml_workbench/plan/params.py"),
             "ml_workbench.plan.params.TrainParams": (
                 "plan/params.html#trainparams",
+                "ml_workbench/plan/params.py",
+            ),
+            "ml_workbench.plan.params.TuneParams": (
+                "plan/params.html#tuneparams",
                 "ml_workbench/plan/params.py",
             ),
             "ml_workbench.plan.params._UniqueKeys": (
@@ -1267,6 +3650,7 @@ d = {
                 "ml_workbench/plan/params.py",
             ),
             "ml_workbench.plan.params._public": ("plan/params.html#_public", "ml_workbench/plan/params.py"),
+            "ml_workbench.plan.params._space": ("plan/params.html#_space", "ml_workbench/plan/params.py"),
             "ml_workbench.plan.params.load_params": (
                 "plan/params.html#load_params",
                 "ml_workbench/plan/params.py",
@@ -1397,43 +3781,150 @@ d = {
             "ml_workbench.run.cli.cli": ("run/cli.html#cli", "ml_workbench/run/cli.py"),
             "ml_workbench.run.cli.compare": ("run/cli.html#compare", "ml_workbench/run/cli.py"),
             "ml_workbench.run.cli.export": ("run/cli.html#export", "ml_workbench/run/cli.py"),
+            "ml_workbench.run.cli.gate": ("run/cli.html#gate", "ml_workbench/run/cli.py"),
             "ml_workbench.run.cli.main": ("run/cli.html#main", "ml_workbench/run/cli.py"),
             "ml_workbench.run.cli.stage": ("run/cli.html#stage", "ml_workbench/run/cli.py"),
+            "ml_workbench.run.cli.tune": ("run/cli.html#tune", "ml_workbench/run/cli.py"),
             "ml_workbench.run.cli.version": ("run/cli.html#version", "ml_workbench/run/cli.py"),
             "ml_workbench.run.cli.why": ("run/cli.html#why", "ml_workbench/run/cli.py"),
         },
         "ml_workbench.run.compare": {
-            "ml_workbench.run.compare.Run": ("run/compare.html#run", "ml_workbench/run/compare.py"),
-            "ml_workbench.run.compare.Run.proposal": (
-                "run/compare.html#run.proposal",
+            "ml_workbench.run.compare.Differing": (
+                "run/compare.html#differing",
                 "ml_workbench/run/compare.py",
             ),
-            "ml_workbench.run.compare._all_experiments": (
-                "run/compare.html#_all_experiments",
+            "ml_workbench.run.compare._common": ("run/compare.html#_common", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare._comparison": (
+                "run/compare.html#_comparison",
                 "ml_workbench/run/compare.py",
             ),
-            "ml_workbench.run.compare._differing": (
-                "run/compare.html#_differing",
+            "ml_workbench.run.compare._difference": (
+                "run/compare.html#_difference",
                 "ml_workbench/run/compare.py",
             ),
-            "ml_workbench.run.compare._git": ("run/compare.html#_git", "ml_workbench/run/compare.py"),
-            "ml_workbench.run.compare._held": ("run/compare.html#_held", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare._distinct": (
+                "run/compare.html#_distinct",
+                "ml_workbench/run/compare.py",
+            ),
             "ml_workbench.run.compare._interval": (
                 "run/compare.html#_interval",
                 "ml_workbench/run/compare.py",
             ),
-            "ml_workbench.run.compare._named": ("run/compare.html#_named", "ml_workbench/run/compare.py"),
-            "ml_workbench.run.compare._number": ("run/compare.html#_number", "ml_workbench/run/compare.py"),
-            "ml_workbench.run.compare._run": ("run/compare.html#_run", "ml_workbench/run/compare.py"),
-            "ml_workbench.run.compare.aligned": ("run/compare.html#aligned", "ml_workbench/run/compare.py"),
-            "ml_workbench.run.compare.experiments": (
-                "run/compare.html#experiments",
+            "ml_workbench.run.compare._intervals": (
+                "run/compare.html#_intervals",
                 "ml_workbench/run/compare.py",
             ),
-            "ml_workbench.run.compare.flat": ("run/compare.html#flat", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare._listed": ("run/compare.html#_listed", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare._partial": ("run/compare.html#_partial", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare._ranking": ("run/compare.html#_ranking", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare.aligned": ("run/compare.html#aligned", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare.apart": ("run/compare.html#apart", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare.as_json": ("run/compare.html#as_json", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare.blocks": ("run/compare.html#blocks", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare.choices": ("run/compare.html#choices", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare.columns": ("run/compare.html#columns", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare.differing": (
+                "run/compare.html#differing",
+                "ml_workbench/run/compare.py",
+            ),
+            "ml_workbench.run.compare.luck": ("run/compare.html#luck", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare.notes": ("run/compare.html#notes", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare.of_policy": (
+                "run/compare.html#of_policy",
+                "ml_workbench/run/compare.py",
+            ),
+            "ml_workbench.run.compare.ordered": ("run/compare.html#ordered", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare.reference": (
+                "run/compare.html#reference",
+                "ml_workbench/run/compare.py",
+            ),
+            "ml_workbench.run.compare.remarks": ("run/compare.html#remarks", "ml_workbench/run/compare.py"),
             "ml_workbench.run.compare.rows": ("run/compare.html#rows", "ml_workbench/run/compare.py"),
-            "ml_workbench.run.compare.runs": ("run/compare.html#runs", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare.shortened": (
+                "run/compare.html#shortened",
+                "ml_workbench/run/compare.py",
+            ),
+            "ml_workbench.run.compare.shown": ("run/compare.html#shown", "ml_workbench/run/compare.py"),
             "ml_workbench.run.compare.table": ("run/compare.html#table", "ml_workbench/run/compare.py"),
+            "ml_workbench.run.compare.unlike": ("run/compare.html#unlike", "ml_workbench/run/compare.py"),
+        },
+        "ml_workbench.run.contrast": {
+            "ml_workbench.run.contrast.Axis": ("run/contrast.html#axis", "ml_workbench/run/contrast.py"),
+            "ml_workbench.run.contrast.Axis.reach": (
+                "run/contrast.html#axis.reach",
+                "ml_workbench/run/contrast.py",
+            ),
+            "ml_workbench.run.contrast.Change": ("run/contrast.html#change", "ml_workbench/run/contrast.py"),
+            "ml_workbench.run.contrast.Change.__str__": (
+                "run/contrast.html#change.__str__",
+                "ml_workbench/run/contrast.py",
+            ),
+            "ml_workbench.run.contrast.Contrast": (
+                "run/contrast.html#contrast",
+                "ml_workbench/run/contrast.py",
+            ),
+            "ml_workbench.run.contrast.Contrast.__str__": (
+                "run/contrast.html#contrast.__str__",
+                "ml_workbench/run/contrast.py",
+            ),
+            "ml_workbench.run.contrast.Line": ("run/contrast.html#line", "ml_workbench/run/contrast.py"),
+            "ml_workbench.run.contrast._amount": (
+                "run/contrast.html#_amount",
+                "ml_workbench/run/contrast.py",
+            ),
+            "ml_workbench.run.contrast._apart": ("run/contrast.html#_apart", "ml_workbench/run/contrast.py"),
+            "ml_workbench.run.contrast._evidence": (
+                "run/contrast.html#_evidence",
+                "ml_workbench/run/contrast.py",
+            ),
+            "ml_workbench.run.contrast._hindrance": (
+                "run/contrast.html#_hindrance",
+                "ml_workbench/run/contrast.py",
+            ),
+            "ml_workbench.run.contrast._is_number": (
+                "run/contrast.html#_is_number",
+                "ml_workbench/run/contrast.py",
+            ),
+            "ml_workbench.run.contrast._numeric": (
+                "run/contrast.html#_numeric",
+                "ml_workbench/run/contrast.py",
+            ),
+            "ml_workbench.run.contrast._partly": (
+                "run/contrast.html#_partly",
+                "ml_workbench/run/contrast.py",
+            ),
+            "ml_workbench.run.contrast._worded": (
+                "run/contrast.html#_worded",
+                "ml_workbench/run/contrast.py",
+            ),
+            "ml_workbench.run.contrast.axes": ("run/contrast.html#axes", "ml_workbench/run/contrast.py"),
+            "ml_workbench.run.contrast.axis": ("run/contrast.html#axis", "ml_workbench/run/contrast.py"),
+            "ml_workbench.run.contrast.changes": (
+                "run/contrast.html#changes",
+                "ml_workbench/run/contrast.py",
+            ),
+            "ml_workbench.run.contrast.contrast": (
+                "run/contrast.html#contrast",
+                "ml_workbench/run/contrast.py",
+            ),
+            "ml_workbench.run.contrast.drawable": (
+                "run/contrast.html#drawable",
+                "ml_workbench/run/contrast.py",
+            ),
+            "ml_workbench.run.contrast.leading": (
+                "run/contrast.html#leading",
+                "ml_workbench/run/contrast.py",
+            ),
+            "ml_workbench.run.contrast.line": ("run/contrast.html#line", "ml_workbench/run/contrast.py"),
+            "ml_workbench.run.contrast.marks": ("run/contrast.html#marks", "ml_workbench/run/contrast.py"),
+            "ml_workbench.run.contrast.monthly": (
+                "run/contrast.html#monthly",
+                "ml_workbench/run/contrast.py",
+            ),
+            "ml_workbench.run.contrast.summary": (
+                "run/contrast.html#summary",
+                "ml_workbench/run/contrast.py",
+            ),
         },
         "ml_workbench.run.copies": {
             "ml_workbench.run.copies._drawn": ("run/copies.html#_drawn", "ml_workbench/run/copies.py"),
@@ -1576,6 +4067,82 @@ d = {
                 "ml_workbench/run/export.py",
             ),
         },
+        "ml_workbench.run.gate": {
+            "ml_workbench.run.gate.Override": ("run/gate.html#override", "ml_workbench/run/gate.py"),
+            "ml_workbench.run.gate.Override.covers": (
+                "run/gate.html#override.covers",
+                "ml_workbench/run/gate.py",
+            ),
+            "ml_workbench.run.gate.Standing": ("run/gate.html#standing", "ml_workbench/run/gate.py"),
+            "ml_workbench.run.gate.Standing.allowed": (
+                "run/gate.html#standing.allowed",
+                "ml_workbench/run/gate.py",
+            ),
+            "ml_workbench.run.gate._alone": ("run/gate.html#_alone", "ml_workbench/run/gate.py"),
+            "ml_workbench.run.gate._append": ("run/gate.html#_append", "ml_workbench/run/gate.py"),
+            "ml_workbench.run.gate._changed": ("run/gate.html#_changed", "ml_workbench/run/gate.py"),
+            "ml_workbench.run.gate._columns": ("run/gate.html#_columns", "ml_workbench/run/gate.py"),
+            "ml_workbench.run.gate._mark": ("run/gate.html#_mark", "ml_workbench/run/gate.py"),
+            "ml_workbench.run.gate._record": ("run/gate.html#_record", "ml_workbench/run/gate.py"),
+            "ml_workbench.run.gate._utc_now": ("run/gate.html#_utc_now", "ml_workbench/run/gate.py"),
+            "ml_workbench.run.gate.read_overrides": (
+                "run/gate.html#read_overrides",
+                "ml_workbench/run/gate.py",
+            ),
+            "ml_workbench.run.gate.read_verdict": ("run/gate.html#read_verdict", "ml_workbench/run/gate.py"),
+            "ml_workbench.run.gate.release_allowed": (
+                "run/gate.html#release_allowed",
+                "ml_workbench/run/gate.py",
+            ),
+            "ml_workbench.run.gate.sign_override": (
+                "run/gate.html#sign_override",
+                "ml_workbench/run/gate.py",
+            ),
+            "ml_workbench.run.gate.standing": ("run/gate.html#standing", "ml_workbench/run/gate.py"),
+            "ml_workbench.run.gate.told": ("run/gate.html#told", "ml_workbench/run/gate.py"),
+        },
+        "ml_workbench.run.history": {
+            "ml_workbench.run.history.Revision": ("run/history.html#revision", "ml_workbench/run/history.py"),
+            "ml_workbench.run.history.Run": ("run/history.html#run", "ml_workbench/run/history.py"),
+            "ml_workbench.run.history._blobs": ("run/history.html#_blobs", "ml_workbench/run/history.py"),
+            "ml_workbench.run.history._commits": ("run/history.html#_commits", "ml_workbench/run/history.py"),
+            "ml_workbench.run.history._distinct": (
+                "run/history.html#_distinct",
+                "ml_workbench/run/history.py",
+            ),
+            "ml_workbench.run.history._git": ("run/history.html#_git", "ml_workbench/run/history.py"),
+            "ml_workbench.run.history._head": ("run/history.html#_head", "ml_workbench/run/history.py"),
+            "ml_workbench.run.history._lines": ("run/history.html#_lines", "ml_workbench/run/history.py"),
+            "ml_workbench.run.history._named": ("run/history.html#_named", "ml_workbench/run/history.py"),
+            "ml_workbench.run.history._parsed": ("run/history.html#_parsed", "ml_workbench/run/history.py"),
+            "ml_workbench.run.history._run": ("run/history.html#_run", "ml_workbench/run/history.py"),
+            "ml_workbench.run.history.chosen": ("run/history.html#chosen", "ml_workbench/run/history.py"),
+            "ml_workbench.run.history.content": ("run/history.html#content", "ml_workbench/run/history.py"),
+            "ml_workbench.run.history.experiments": (
+                "run/history.html#experiments",
+                "ml_workbench/run/history.py",
+            ),
+            "ml_workbench.run.history.figures": ("run/history.html#figures", "ml_workbench/run/history.py"),
+            "ml_workbench.run.history.flat": ("run/history.html#flat", "ml_workbench/run/history.py"),
+            "ml_workbench.run.history.label": ("run/history.html#label", "ml_workbench/run/history.py"),
+            "ml_workbench.run.history.labels": ("run/history.html#labels", "ml_workbench/run/history.py"),
+            "ml_workbench.run.history.number": ("run/history.html#number", "ml_workbench/run/history.py"),
+            "ml_workbench.run.history.past": ("run/history.html#past", "ml_workbench/run/history.py"),
+            "ml_workbench.run.history.policies": ("run/history.html#policies", "ml_workbench/run/history.py"),
+            "ml_workbench.run.history.read_runs": (
+                "run/history.html#read_runs",
+                "ml_workbench/run/history.py",
+            ),
+            "ml_workbench.run.history.revisions": (
+                "run/history.html#revisions",
+                "ml_workbench/run/history.py",
+            ),
+            "ml_workbench.run.history.runs": ("run/history.html#runs", "ml_workbench/run/history.py"),
+            "ml_workbench.run.history.settings": ("run/history.html#settings", "ml_workbench/run/history.py"),
+            "ml_workbench.run.history.span": ("run/history.html#span", "ml_workbench/run/history.py"),
+            "ml_workbench.run.history.state": ("run/history.html#state", "ml_workbench/run/history.py"),
+            "ml_workbench.run.history.verdict": ("run/history.html#verdict", "ml_workbench/run/history.py"),
+        },
         "ml_workbench.run.kernels": {
             "ml_workbench.run.kernels._manager": ("run/kernels.html#_manager", "ml_workbench/run/kernels.py"),
             "ml_workbench.run.kernels._stop": ("run/kernels.html#_stop", "ml_workbench/run/kernels.py"),
@@ -1584,6 +4151,23 @@ d = {
                 "ml_workbench/run/kernels.py",
             ),
             "ml_workbench.run.kernels.kernel": ("run/kernels.html#kernel", "ml_workbench/run/kernels.py"),
+        },
+        "ml_workbench.run.paired": {
+            "ml_workbench.run.paired.Earned": ("run/paired.html#earned", "ml_workbench/run/paired.py"),
+            "ml_workbench.run.paired.Paired": ("run/paired.html#paired", "ml_workbench/run/paired.py"),
+            "ml_workbench.run.paired._alike": ("run/paired.html#_alike", "ml_workbench/run/paired.py"),
+            "ml_workbench.run.paired._charter": ("run/paired.html#_charter", "ml_workbench/run/paired.py"),
+            "ml_workbench.run.paired._draws": ("run/paired.html#_draws", "ml_workbench/run/paired.py"),
+            "ml_workbench.run.paired._object": ("run/paired.html#_object", "ml_workbench/run/paired.py"),
+            "ml_workbench.run.paired._tables": ("run/paired.html#_tables", "ml_workbench/run/paired.py"),
+            "ml_workbench.run.paired.cache": ("run/paired.html#cache", "ml_workbench/run/paired.py"),
+            "ml_workbench.run.paired.difference": (
+                "run/paired.html#difference",
+                "ml_workbench/run/paired.py",
+            ),
+            "ml_workbench.run.paired.earned": ("run/paired.html#earned", "ml_workbench/run/paired.py"),
+            "ml_workbench.run.paired.held": ("run/paired.html#held", "ml_workbench/run/paired.py"),
+            "ml_workbench.run.paired.paired": ("run/paired.html#paired", "ml_workbench/run/paired.py"),
         },
         "ml_workbench.run.progress": {
             "ml_workbench.run.progress.JsonLines": (

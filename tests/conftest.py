@@ -31,6 +31,14 @@ def missing(what: str) -> None:
 
 
 @pytest.fixture(autouse=True)
+def own_main() -> Iterator[None]:
+    "Streamlit's AppTest puts its page in place of the main module; a process spawned later would run that page."
+    kept = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = kept
+
+
+@pytest.fixture(autouse=True)
 def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     "No MLW_* setting of the developer's shell reaches a test."
     for name in [name for name in os.environ if name.startswith("MLW_") and not name.startswith("MLW_TEST_")]:

@@ -2,11 +2,28 @@
 
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 import streamlit as st
-from common import cached, executed, explained, project
+from common import (
+    answer_of,
+    badge,
+    blessing_of,
+    cached,
+    definition_list,
+    executed,
+    explained,
+    note,
+    picture,
+    project,
+    read_charter,
+    table,
+    tiles,
+    warning,
+)
 
-from ml_workbench.model.story import (
+from ml_workbench.page.blessing import Blessing
+from ml_workbench.page.story import (
     Answer,
     Fact,
     Point,
@@ -18,12 +35,10 @@ from ml_workbench.model.story import (
     first_lines,
     foundations,
     point_at,
-    read_answer,
     read_offers,
     verdict,
 )
 from ml_workbench.plan.charter import Charter, money
-from ml_workbench.plan.params import load_params
 
 ICONS = {"gain": "✓", "keep": "→", "unclear": "?", "worse": "↓", "loss": "✕", "nothing": "○"}
 
@@ -33,37 +48,36 @@ def _tile(label: str, span: Span, currency: str) -> tuple[str, str, str]:
     return label, money(span.value, currency, sign=True), f"a month, {between(span, currency, sign=True)}"
 
 
-def headline(answer: Answer, point: Point, charter: Charter) -> None:
-    "The sentence and the numbers of one point."
+def headline(answer: Answer, point: Point, charter: Charter, blessing: Blessing) -> None:
+    "The sentence and the numbers of one point, and whether they may be acted on."
     said, currency = verdict(answer, point), answer.currency
     sentence = escape(said.sentence)
     if said.amount:
         sentence = sentence.replace(escape(said.amount), f"<strong>{escape(said.amount)}</strong>", 1)
-    tiles = [_tile(f"Against {point.versus}", point.gain, currency)]
+    shown = [_tile(f"Against {point.versus}", point.gain, currency)]
     if point.versus != "doing nothing":
-        tiles.append(_tile("Against doing nothing", point.profit, currency))
+        shown.append(_tile("Against doing nothing", point.profit, currency))
     if (needed := answer.proposal.precision) is not None:
-        tiles.append(
-            (
-                f"Needed, at {answer.capacity:,} a week",
-                f"{needed:.0%}",
-                "of offers; the rest would have come anyway",
-            )
-        )
-    body = "".join(
-        f'<div class="mlw-tile"><span>{escape(label)}</span><b>{escape(number)}</b><small>{escape(note)}</small></div>'
-        for label, number, note in tiles
-    )
+        told = "of offers; the rest would have come anyway"
+        shown.append((f"Needed, at {answer.capacity:,} a week", f"{needed:.0%}", told))
+    mark = f'<div class="mlw-mark mlw-{said.state}"><span aria-hidden="true">{ICONS[said.state]}</span>{said.mark}</div>'
+    judged = badge(blessing, link="model") if answer.proposal.kind == "candidate" or blessing.checks else ""
     st.html(
-        f'<div class="mlw-kicker"><div class="mlw-mark mlw-{said.state}"><span aria-hidden="true">{ICONS[said.state]}'
-        f"</span>{said.mark}</div><span>{escape(charter.title)}</span></div>"
-        f'<h1 class="mlw-sentence" role="status">{sentence}</h1>'
-        f'<p class="mlw-small">{escape(condition(answer, charter.economics.save_rate))}</p><div class="mlw-tiles">{body}</div>'
+        f'<div class="mlw-kicker">{mark if blessing.usable else ""}{judged}<span>{escape(charter.title)}</span></div>'
+        f'{warning(blessing)}<h1 class="mlw-sentence {"" if blessing.usable else "mlw-unusable"}" role="status">{sentence}</h1>'
+        f"{_because(answer, charter)}{tiles(shown)}"
     )
+
+
+def _because(answer: Answer, charter: Charter) -> str:
+    "Why nothing more complex, and on what condition."
+    simplest = f'<p class="mlw-because">{escape(answer.parsimony)}</p>' if answer.parsimony else ""
+    told = condition(answer, charter.economics.save_rate)
+    return f'{simplest}<p class="mlw-small">{escape(told)}</p>'
 
 
 @st.fragment
-def proposal(answer: Answer, charter: Charter) -> None:
+def proposal(answer: Answer, charter: Charter, blessing: Blessing) -> None:
     "Sentence, numbers and curve; only this part runs again when the slider moves."
     top = st.container()
     start = point_at(answer.proposal, answer.capacity).offers
@@ -76,29 +90,22 @@ def proposal(answer: Answer, charter: Charter) -> None:
     )
     point = point_at(answer.proposal, offers)
     with top:
-        headline(answer, point, charter)
+        headline(answer, point, charter, blessing)
     import figures  # plotly takes its time to load: the words come first
 
     st.markdown("**Profit a month** by the number of offers a week")
-    st.plotly_chart(
+    picture(
         figures.profit_curve(answer, point),
-        config=figures.CONFIG,
         key="profit-curve",
         alt=f"Expected profit a month in {answer.currency} by offers a week, for every way of choosing",
     )
-    st.html(
-        f"<p><b>Why this one.</b> {escape(answer.reason)}</p><p class='mlw-small'>The rule takes {escape(charter.baseline.meaning)} "
-        "and uses every offer; a model stops where one no longer pays.</p>"
+    st.html(f"<p><b>Why this one.</b> {escape(answer.reason)}</p>")
+    note(
+        f"The rule takes {charter.baseline.meaning} and uses every offer; a model stops where one no longer pays."
     )
-
-
-def definition_list(facts: tuple[Fact, ...], *, style: str = "") -> None:
-    "Labelled lines."
-    rows = "".join(
-        f"<dt>{escape(fact.label)}</dt><dd>{escape(fact.value)}{f'<small>{escape(fact.note)}</small>' if fact.note else ''}</dd>"
-        for fact in facts
-    )
-    st.html(f'<dl class="mlw-facts {style}">{rows}</dl>')
+    with st.container(horizontal=True):
+        st.page_link("views/model.py", label="The model and the gate's checks", icon=":material/verified:")
+        st.page_link("views/candidates.py", label="Every candidate", icon=":material/leaderboard:")
 
 
 def _cell(span: Span, currency: str, *, sign: bool = False) -> str:
@@ -133,35 +140,42 @@ def comparison(answer: Answer) -> None:
     )
     if answer.proposal.calibration:
         st.markdown("**Can the predicted chances be taken at their word?** On the dashed line they can.")
-        st.plotly_chart(
-            figures.calibration(answer),
-            config=figures.CONFIG,
+        picture(
+            figures.calibration(answer.proposal.calibration),
             key="calibration",
             alt="Predicted chance against the share that happened",
         )
 
 
-def next_list(answer: Answer, root: Path) -> None:
+def next_list(answer: Answer, root: Path, blessing: Blessing) -> None:
     "Who is on the list, its first lines, and the whole of it to take away."
     st.subheader("Who is on the next list")
-    table = cached(read_offers, root, files=(root / "data" / "offers.parquet",))
+    listed = cached(read_offers, root, files=(root / "data" / "offers.parquet",))
     definition_list((Fact("Drawn up for", day(answer.next_as_of)), *answer.facts), style="mlw-pairs")
-    lines = first_lines(table, answer)
-    head = "".join(f"<th>{escape(name)}</th>" for name in (lines[0] if lines else ()))
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line.values()) + "</tr>" for line in lines
-    )
-    st.html(
-        f"<div class='mlw-scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    lines, who = first_lines(listed, answer), answer.unit.capitalize()
+    if lines:
+        rows = [
+            [_why(text, answer.unit) if name == who else escape(text) for name, text in line.items()]
+            for line in lines
+        ]
+        table(list(lines[0]), rows)
+        note(f"Choose a {answer.unit} to see why it is on the list.")
+    if not blessing.usable:
+        note("The list is held back while the gate's veto stands.")
+        return
     st.download_button(
-        f"Download all {table.num_rows:,} (CSV)",
-        as_csv(table),
+        f"Download all {listed.num_rows:,} (CSV)",
+        as_csv(listed),
         file_name=f"offers-{answer.next_as_of[:10]}.csv",
         mime="text/csv",
         icon=":material/download:",
         on_click="ignore",
     )
+
+
+def _why(entity: str, unit: str) -> str:
+    "A link to the page that says why this one is on the list."
+    return f"<a href='why?id={quote(entity)}' target='_self' title='Why this {escape(unit)}'>{escape(entity)}</a>"
 
 
 def assumptions(answer: Answer) -> None:
@@ -174,9 +188,8 @@ def assumptions(answer: Answer) -> None:
     st.html("".join(f"<p>{escape(text)}</p>" for text in guesses))
     if answer.trials:
         st.markdown("**Profit a month**, should the save rate be lower or higher than assumed")
-        st.plotly_chart(
+        picture(
             figures.sensitivity(answer),
-            config=figures.CONFIG,
             key="sensitivity",
             alt="Profit a month of the proposal for a low, the assumed and a high save rate",
         )
@@ -214,14 +227,14 @@ def rests_on(answer: Answer, charter: Charter, root: Path) -> None:
 
 with explained():
     root = project()
-    charter = cached(load_params, root, files=(root / "params.yaml",)).charter
-    answer = cached(read_answer, root, files=(root / "reports" / "evaluation.json",))
-    proposal(answer, charter)
+    charter, answer = read_charter(root), answer_of(root)
+    blessing = blessing_of(root, answer.chosen)
+    proposal(answer, charter, blessing)
     with st.expander("How the ways of choosing compare"):
         comparison(answer)
     left, right = st.columns(2, gap="medium")
     with left:
-        next_list(answer, root)
+        next_list(answer, root, blessing)
     with right:
         assumptions(answer)
     rests_on(answer, charter, root)

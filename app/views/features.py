@@ -4,9 +4,9 @@ from html import escape
 
 import figures
 import streamlit as st
-from common import cached, explained, project
+from common import cached, explained, picture, project
 
-from ml_workbench.model.catalogue import Family, Feature, families, read_catalogue
+from ml_workbench.page.catalogue import Family, Feature, families, read_catalogue
 
 
 def by_family(groups: tuple[Family, ...]) -> None:
@@ -66,12 +66,8 @@ def catalogue_table(features: tuple[Feature, ...]) -> None:
 with explained("No catalogue to show yet"):
     root = project()
     reports = root / "reports"
-    files = (
-        reports / "features.json",
-        reports / "train.json",
-        reports / "evaluation.json",
-        root / "state" / "feature_costs.json",
-    )
+    names = ("features.json", "diagnosis.json", "train.json", "evaluation.json")
+    files = (*(reports / name for name in names), root / "state" / "feature_costs.json")
     features, model = cached(read_catalogue, root, files=files)
 
 st.title("What the model looks at")
@@ -89,12 +85,11 @@ with left:
     )
 with right:
     if model is None:
-        st.info("What each feature is worth is known after the first training: `make run`.")
+        st.info("What each feature is worth is known after the first diagnosis: `make run`.")
     else:
         st.subheader(f"Worth most to {model}")
-        st.plotly_chart(
+        picture(
             figures.importance(features),
-            config=figures.CONFIG,
             key="importance",
             alt=f"The features that {model} would miss most",
         )

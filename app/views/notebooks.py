@@ -3,7 +3,7 @@
 import streamlit as st
 from common import cached, executed, explained, project
 
-from ml_workbench.model.story import Block, read_notebook
+from ml_workbench.page.story import Block, read_notebook
 from ml_workbench.plan.errors import WorkbenchError
 
 LEGEND = {"orientation": "h", "y": -0.25, "yanchor": "top", "title": ""}  # below: a phone has no room beside

@@ -104,7 +104,7 @@ def _check_gap(earlier: Slice, later: Slice, horizon_days: int) -> None:
         )
 
 
-# %% ../../nbs/data/splits.ipynb #575cbc0a
+# %% ../../nbs/data/splits.ipynb #e8aad73e
 def plan_slices(
     *,
     first_as_of: str,
@@ -115,7 +115,7 @@ def plan_slices(
     train: Sequence[str],  # first and last as-of time, both included
     validation: Sequence[str],
     test: Sequence[str],
-    replay: Sequence[str],
+    replay: Sequence[str] | None,  # None when no time is kept for a replay
 ) -> tuple[Slice, ...]:  # in order of time, `next` last
     "The slices of the parameters; raises `SplitError` when they cannot be used."
     first, last, end = (
@@ -133,7 +133,8 @@ def plan_slices(
         )
     grid = as_of_grid(first, last, every_days)
     periods = {"train": train, "validation": validation, "test": test, "replay": replay}
-    slices = [*(_slice(name, period, grid) for name, period in periods.items()), Slice(NEXT, (end,))]
+    used = {name: period for name, period in periods.items() if period is not None}
+    slices = [*(_slice(name, period, grid) for name, period in used.items()), Slice(NEXT, (end,))]
     for earlier, later in pairwise(slices):
         _check_gap(earlier, later, horizon_days)
     return tuple(slices)
@@ -183,7 +184,7 @@ def describe_slices(
     return entries
 
 
-# %% ../../nbs/data/splits.ipynb #a025856e
+# %% ../../nbs/data/splits.ipynb #f19fb61e
 def check_labels(
     connection: duckdb.DuckDBPyConnection,  # with table labels: as_of and label
     slices: Sequence[Slice],

@@ -4,184 +4,72 @@
 
 # %% auto #0
 __all__ = [
+    "Build",
     "RULE",
+    "LINEAR",
+    "MARGIN",
+    "WAVES",
+    "FOREST",
+    "BOOSTING",
+    "NETWORK",
     "LADDER",
-    "RankByColumn",
-    "SignedLog",
-    "BoostedTrees",
     "Candidate",
+    "linear_preparation",
     "candidate_named",
     "rule_candidate",
+    "settings_of",
     "Fitted",
     "fit_candidate",
+    "Failure",
+    "Ladder",
+    "fit_ladder",
     "validation_metrics",
     "importances",
     "prediction_table",
     "training_report",
 ]
 
-# %% ../../nbs/model/candidates.ipynb #369d350a
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-# %% ../../nbs/model/candidates.ipynb #bd83532c
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+# %% ../../nbs/model/candidates.ipynb #0c6212d9
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, ClassifierMixin, OneToOneFeatureMixin, TransformerMixin
-from sklearn.calibration import CalibratedClassifierCV
+from scipy.special import expit
 from sklearn.compose import ColumnTransformer
-from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
-from sklearn.inspection import permutation_importance
+from sklearn.kernel_approximation import RBFSampler
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
-from xgboost import XGBClassifier
 
 from ..plan.charter import Rule
-from ..plan.errors import TrainingError, did_you_mean
+from ..plan.errors import TrainingError, WorkbenchError, did_you_mean
 from ..plan.params import TrainParams
+from .estimators import (
+    Blend,
+    BoostedTrees,
+    Calibrated,
+    Calibrator,
+    Forest,
+    MissingFlags,
+    PatientMLP,
+    RankByColumn,
+    SignedLog,
+)
+from .signature import Signature, signature_of
 from .snapshots import Schema, labels_of
 
-
-# %% ../../nbs/model/candidates.ipynb #320be2f2
-class RankByColumn(ClassifierMixin, BaseEstimator):
-    "Rank by one column: the rule that a model has to beat."
-
-    def __init__(
-        self,
-        column: int = 0,  # which column ranks
-        *,
-        descending: bool = True,  # large values first
-    ):
-        self.column = column
-        self.descending = descending
-
-    def fit(self, X, y):  # training rows; their labels, of two classes
-        "Learn the classes, where missing values rank and how many to flag."
-        X, y = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan")
-        check_classification_targets(y)
-        self.classes_ = np.unique(y)
-        if len(self.classes_) != 2:
-            raise ValueError(
-                f"Only binary classification is supported. The type of the target is {type_of_target(y)} "
-                f"with {len(self.classes_)} class(es)."
-            )
-        score = self._signed(X)
-        known = score[~np.isnan(score)]
-        self.missing_score_ = known.min() - 1.0 if known.size else 0.0
-        share = np.mean(y == self.classes_[1])
-        self.threshold_ = np.quantile(known, 1.0 - share) if known.size else 0.0
-        return self
-
-    def _signed(self, X: np.ndarray) -> np.ndarray:
-        return X[:, self.column] if self.descending else -X[:, self.column]
-
-    def decision_function(self, X):  # rows to rank
-        "How far the column lies beyond the threshold, larger meaning earlier; missing last."
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
-        score = self._signed(X)
-        return np.where(np.isnan(score), self.missing_score_, score) - self.threshold_
-
-    def predict(self, X):  # rows to classify
-        "Flag about as many as were positive in training."
-        flagged = self.decision_function(X) > 0
-        return self.classes_[flagged.astype(int)]
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        tags.classifier_tags.multi_class = False
-        tags.classifier_tags.poor_score = True
-        return tags
+# %% ../../nbs/model/candidates.ipynb #810f8c8e
+Build = Callable[..., Pipeline]  # (signature, settings, *, seed, threads) → unfitted pipeline
 
 
-# %% ../../nbs/model/candidates.ipynb #fe4fa098
-class SignedLog(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
-    "The signed logarithm of every value; missing stays missing."
-
-    def fit(self, X, y=None):  # rows of numbers
-        "Only checks and remembers the columns."
-        validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan")
-        return self
-
-    def transform(self, X):  # rows of numbers
-        "sign(x)·log(1 + |x|), in 64 bits."
-        X = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
-        return np.copysign(np.log1p(np.abs(X)), X)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        tags.requires_fit = False
-        return tags
-
-
-# %% ../../nbs/model/candidates.ipynb #09d9b052
-class BoostedTrees(XGBClassifier):
-    "XGBoost's classifier, with its log odds as `decision_function`."
-
-    def decision_function(self, X):  # prepared rows
-        "Log odds before calibration."
-        return self.predict(X, output_margin=True)
-
-
-# %% ../../nbs/model/candidates.ipynb #03dfd4c1
-def _for_linear(schema: Schema) -> ColumnTransformer:
-    "Fill holes and say so, take logarithms, scale; categories become columns."
-    numbers = make_pipeline(
-        SimpleImputer(strategy="median", keep_empty_features=True, add_indicator=True),
-        SignedLog(),
-        StandardScaler(),
-    )
-    categories = OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=0.01, sparse_output=False)
-    parts = [("numbers", numbers, schema.of_kind("number"))]
-    return ColumnTransformer([*parts, ("categories", categories, schema.of_kind("category"))])
-
-
-def _for_trees(schema: Schema) -> ColumnTransformer:
-    "Numbers as they are; categories numbered, unknown ones −1."
-    categories = OrdinalEncoder(
-        handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2, dtype=np.float32
-    )
-    parts = [("numbers", "passthrough", schema.of_kind("number"))]
-    return ColumnTransformer([*parts, ("categories", categories, schema.of_kind("category"))])
-
-
-# %% ../../nbs/model/candidates.ipynb #e2e6987a
-def _logistic_regression(schema: Schema, params: TrainParams) -> Pipeline:
-    model = LogisticRegression(C=params.logistic_c, max_iter=2000, random_state=params.seed)
-    return Pipeline([("prepare", _for_linear(schema)), ("model", model)])
-
-
-def _xgboost(schema: Schema, params: TrainParams) -> Pipeline:
-    model = BoostedTrees(
-        n_estimators=params.xgboost_rounds,
-        early_stopping_rounds=params.xgboost_patience,
-        eval_metric="logloss",
-        learning_rate=params.xgboost_learning_rate,
-        max_depth=params.xgboost_max_depth,
-        min_child_weight=params.xgboost_min_child_weight,
-        subsample=params.xgboost_subsample,
-        colsample_bytree=params.xgboost_colsample,
-        reg_lambda=params.xgboost_lambda,
-        tree_method="hist",
-        random_state=params.seed,
-        n_jobs=params.threads,
-    )
-    return Pipeline([("prepare", _for_trees(schema)), ("model", model)])
-
-
-# %% ../../nbs/model/candidates.ipynb #e12037b1
 @dataclass(frozen=True)
 class Candidate:
     "A rung of the ladder."
@@ -189,29 +77,136 @@ class Candidate:
     name: str  # in params.yaml, in files
     label: str  # for readers
     complexity: int  # 1 is the simplest; the rule
-    build: Callable[[Schema, TrainParams], Pipeline]  # unfitted
+    build: Build
+    defaults: Mapping[str, Any] = field(
+        default_factory=lambda: MappingProxyType({})
+    )  # settings and their values
+    log_odds: bool = True  # its score is one already, so that it can do without calibration
+    ensemble: bool = False  # made of the other candidates, fitted before it
 
 
+# %% ../../nbs/model/candidates.ipynb #d2e61e62
+def linear_preparation(
+    signature: Signature,  # which columns are numbers
+) -> ColumnTransformer:  # unfitted
+    "Fill holes and say so, take logarithms, scale; categories become columns."
+    filled = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), SignedLog())
+    numbers = Pipeline(
+        [
+            ("columns", FeatureUnion([("values", filled), ("holes", MissingFlags())])),
+            ("scale", StandardScaler()),
+        ]
+    )
+    categories = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    parts = [("numbers", numbers, signature.numbers), ("categories", categories, signature.categories)]
+    return ColumnTransformer([part for part in parts if part[2]])
+
+
+# %% ../../nbs/model/candidates.ipynb #570c4030
+def _logistic_regression(signature: Signature, settings: Mapping, *, seed: int, threads: int) -> Pipeline:
+    model = LogisticRegression(max_iter=2000, random_state=seed, **settings)
+    return Pipeline([("prepare", linear_preparation(signature)), ("model", model)])
+
+
+def _linear_svm(signature: Signature, settings: Mapping, *, seed: int, threads: int) -> Pipeline:
+    model = LinearSVC(dual=False, max_iter=5000, random_state=seed, **settings)
+    return Pipeline([("prepare", linear_preparation(signature)), ("model", model)])
+
+
+# %% ../../nbs/model/candidates.ipynb #f4e82153
+def _kernel_machine(signature: Signature, settings: Mapping, *, seed: int, threads: int) -> Pipeline:
+    waves = RBFSampler(gamma=settings["gamma"], n_components=settings["components"], random_state=seed)
+    prepare = Pipeline([("linear", linear_preparation(signature)), ("waves", waves)])
+    return Pipeline([("prepare", prepare), ("model", LogisticRegression(C=settings["C"], max_iter=2000))])
+
+
+# %% ../../nbs/model/candidates.ipynb #8f2f3f96
+def _random_forest(signature: Signature, settings: Mapping, *, seed: int, threads: int) -> Pipeline:
+    prepare = SimpleImputer(strategy="median", keep_empty_features=True)
+    return Pipeline([("prepare", prepare), ("model", Forest(random_state=seed, n_jobs=threads, **settings))])
+
+
+def _xgboost(signature: Signature, settings: Mapping, *, seed: int, threads: int) -> Pipeline:
+    rest = {**settings}
+    rounds, patience = rest.pop("rounds"), rest.pop("patience") or None
+    model = BoostedTrees(
+        n_estimators=rounds,
+        early_stopping_rounds=patience,
+        eval_metric="logloss",
+        tree_method="hist",
+        random_state=seed,
+        n_jobs=threads,
+        **rest,
+    )
+    return Pipeline([("prepare", "passthrough"), ("model", model)])
+
+
+# %% ../../nbs/model/candidates.ipynb #8aabd10a
+def _mlp(signature: Signature, settings: Mapping, *, seed: int, threads: int) -> Pipeline:
+    return Pipeline(
+        [("prepare", linear_preparation(signature)), ("model", PatientMLP(random_state=seed, **settings))]
+    )
+
+
+def _averaging(signature: Signature, settings: Mapping, *, seed: int, threads: int) -> Pipeline:
+    return Pipeline([("prepare", "passthrough"), ("model", Blend())])
+
+
+def _stacking(signature: Signature, settings: Mapping, *, seed: int, threads: int) -> Pipeline:
+    return Pipeline([("prepare", "passthrough"), ("model", Blend(learn=True, **settings))])
+
+
+# %% ../../nbs/model/candidates.ipynb #c6547a4f
 RULE = "rule"
+LINEAR = {"C": 0.05}
+MARGIN = {"C": 0.001}
+WAVES = {"gamma": 0.002, "C": 1.0, "components": 400}
+FOREST = {"n_estimators": 200, "min_samples_leaf": 15, "max_features": 0.15, "max_samples": 0.3}
+BOOSTING = {
+    "rounds": 2000,
+    "patience": 50,
+    "learning_rate": 0.03,
+    "max_depth": 4,
+    "min_child_weight": 20.0,
+    "subsample": 0.8,
+    "colsample_bytree": 0.5,
+    "reg_lambda": 5.0,
+}
+NETWORK = {
+    "width": 16,
+    "alpha": 1.0,
+    "learning_rate_init": 0.001,
+    "batch_size": 512,
+    "epochs": 60,
+    "patience": 6,
+}
 LADDER = {
     candidate.name: candidate
     for candidate in (
-        Candidate("logistic_regression", "Logistic regression", 2, _logistic_regression),
-        Candidate("xgboost", "XGBoost", 3, _xgboost),
+        Candidate("logistic_regression", "Logistic regression", 2, _logistic_regression, LINEAR),
+        Candidate("linear_svm", "Linear SVM", 3, _linear_svm, MARGIN, log_odds=False),
+        Candidate("kernel_machine", "Kernel machine", 4, _kernel_machine, WAVES),
+        Candidate("random_forest", "Random forest", 5, _random_forest, FOREST),
+        Candidate("xgboost", "XGBoost", 6, _xgboost, BOOSTING),
+        Candidate("mlp", "Neural network", 7, _mlp, NETWORK),
+        Candidate("averaging", "Average of all", 8, _averaging, ensemble=True),
+        Candidate("stacking", "Stack of all", 9, _stacking, {"penalty": 1.0}, ensemble=True),
     )
 }
 
 
+# %% ../../nbs/model/candidates.ipynb #0013880a
 def candidate_named(
     name: str,  # as written in params.yaml
+    place: str = "train.candidates",  # where it is written, for messages
 ) -> Candidate:  # the rung
     "Look up a candidate; raises `TrainingError` with a suggestion."
     if name not in LADDER:
-        raise TrainingError(f"params.yaml, train.candidates: unknown '{name}', {did_you_mean(name, LADDER)}")
+        raise TrainingError(f"params.yaml, {place}: unknown '{name}', {did_you_mean(name, LADDER)}")
     return LADDER[name]
 
 
-# %% ../../nbs/model/candidates.ipynb #a2755fab
+# %% ../../nbs/model/candidates.ipynb #cd2b122f
 def rule_candidate(
     rule: Rule,  # charter.baseline
     schema: Schema,  # what the columns are called
@@ -223,53 +218,89 @@ def rule_candidate(
             f"{did_you_mean(rule.feature, numbers)}"
         )
 
-    def build(schema: Schema, params: TrainParams) -> Pipeline:
-        prepare = ColumnTransformer([("feature", "passthrough", [rule.feature])])
-        return Pipeline(
-            [("prepare", prepare), ("model", RankByColumn(descending=rule.order == "descending"))]
-        )
+    def build(signature: Signature, settings: Mapping, *, seed: int, threads: int) -> Pipeline:
+        model = RankByColumn(signature.names.index(rule.feature), descending=rule.order == "descending")
+        return Pipeline([("prepare", "passthrough"), ("model", model)])
 
     return Candidate(RULE, "Rule", 1, build)
 
 
-# %% ../../nbs/model/candidates.ipynb #1598271f
+# %% ../../nbs/model/candidates.ipynb #93eb220b
+def settings_of(
+    candidate: Candidate,  # which rung
+    *changes: Mapping[str, Any],  # later ones win
+    place: str = "params.yaml, train.settings",  # for messages
+) -> dict[str, Any]:  # every setting of the candidate
+    "Defaults with changes; raises `TrainingError` for an unknown setting or a value of another kind."
+    merged = dict(candidate.defaults)
+    for name, value in ((name, value) for change in changes for name, value in change.items()):
+        where = f"{place}.{candidate.name}"
+        if name not in candidate.defaults:
+            raise TrainingError(
+                f"{where}: unknown setting '{name}', {did_you_mean(name, candidate.defaults)}"
+            )
+        default = candidate.defaults[name]
+        if isinstance(value, bool) or not isinstance(value, int if isinstance(default, int) else int | float):
+            kind = "a whole number" if isinstance(default, int) else "a number"
+            raise TrainingError(f"{where}.{name} must be {kind}, got {value!r}")
+        merged[name] = type(default)(value)
+    return merged
+
+
+# %% ../../nbs/model/candidates.ipynb #05d555b4
 @dataclass(frozen=True)
 class Fitted:
     "A fitted candidate."
 
     candidate: Candidate
-    pipeline: Pipeline  # as fitted on the training slice
-    calibrated: CalibratedClassifierCV | None  # its probabilities put right on the validation slice
-    rounds: int | None  # of boosting, where there are any
+    signature: Signature  # what it is fed
+    model: Pipeline  # as fitted on the training slice
+    calibrator: Calibrator | None  # puts its score right; fitted on the validation slice
+    settings: Mapping[str, Any]
+    rounds: int | None = None  # of learning, where there are any
+    warnings: tuple[str, ...] = ()  # what the fit complained of
 
     @property
-    def estimator(self) -> BaseEstimator:
-        "What is kept: calibrated where it can be."
-        return self.pipeline if self.calibrated is None else self.calibrated
+    def has_probability(self) -> bool:
+        "Whether it says how likely, and not only who first."
+        return self.calibrator is not None or (self.candidate.log_odds and self.candidate.name != RULE)
 
-    def probability(self, rows: pd.DataFrame) -> np.ndarray:
-        "Probability of the label for each row."
-        return self.estimator.predict_proba(rows)[:, 1].astype(np.float64)
+    @property
+    def calibrated(self) -> Calibrated:
+        "Model and calibrator as one estimator."
+        return Calibrated(self.model, self.calibrator)
+
+    def score_matrix(self, matrix: np.ndarray) -> np.ndarray:
+        "What rows are ranked by before calibration: log odds, margin, or the rule's feature."
+        return np.asarray(self.model.decision_function(matrix), dtype=np.float64)
+
+    def probability_matrix(self, matrix: np.ndarray) -> np.ndarray:
+        "Probability of the label for each row of the signature's matrix."
+        return expit(self.calibrated.decision_function(matrix))
 
     def score(self, rows: pd.DataFrame) -> np.ndarray:
-        "What the rows are ranked by: log odds, or the rule's feature."
-        return self.pipeline.decision_function(rows)
+        "`score_matrix` of a table."
+        return self.score_matrix(self.signature.matrix(rows))
+
+    def probability(self, rows: pd.DataFrame) -> np.ndarray:
+        "`probability_matrix` of a table."
+        return self.probability_matrix(self.signature.matrix(rows))
 
 
-# %% ../../nbs/model/candidates.ipynb #b9bf2945
-def _fitted_pipeline(
-    pipeline: Pipeline, train: pd.DataFrame, y: np.ndarray, validation: pd.DataFrame, y_validation: np.ndarray
-) -> Pipeline:
-    "Fit both steps; a model that can stop early watches the validation slice."
+# %% ../../nbs/model/candidates.ipynb #5300d2ed
+def _fit(pipeline: Pipeline, X: np.ndarray, y: np.ndarray, later: np.ndarray, y_later: np.ndarray) -> None:
+    "Fit both steps; a model that watches later rows gets them."
     prepare, model = pipeline["prepare"], pipeline["model"]
-    rows = prepare.fit_transform(train, y)
-    watch = {}
-    if getattr(model, "early_stopping_rounds", None):
-        watch = {"eval_set": [(prepare.transform(validation), y_validation)], "verbose": False}
-    model.fit(rows, y, **watch)
-    return pipeline
+    plain = prepare == "passthrough"
+    rows = X if plain else prepare.fit_transform(X, y)
+    watches = getattr(model, "early_stopping_rounds", None) or getattr(model, "patience", None)
+    if watches or getattr(model, "learn", False):
+        model.fit(rows, y, eval_set=[(later if plain else prepare.transform(later), y_later)])
+    else:
+        model.fit(rows, y)
 
 
+# %% ../../nbs/model/candidates.ipynb #bc9f9615
 def fit_candidate(
     candidate: Candidate,  # which rung
     schema: Schema,  # what the columns are called
@@ -277,31 +308,117 @@ def fit_candidate(
     *,
     train: pd.DataFrame,  # snapshots to learn from
     validation: pd.DataFrame,  # later snapshots to stop and calibrate by
+    settings: Mapping[str, Any] | None = None,  # in place of defaults
+    members: Sequence[Fitted] = (),  # for an ensemble
 ) -> Fitted:  # ready to rank
     "Fit one candidate on the training slice, calibrate it on the validation slice."
-    y, y_validation = labels_of(train, schema), labels_of(validation, schema)
-    rows, later = train[schema.names], validation[schema.names]
-    calibrated = None
-    with threadpool_limits(1, user_api="blas"):
-        pipeline = _fitted_pipeline(candidate.build(schema, params), rows, y, later, y_validation)
-        if params.calibration != "none" and hasattr(pipeline, "predict_proba"):
-            calibrated = CalibratedClassifierCV(FrozenEstimator(pipeline), method=params.calibration)
-            calibrated.fit(later, y_validation)
-    best = getattr(pipeline["model"], "best_iteration", None)
-    return Fitted(candidate, pipeline, calibrated, None if best is None else int(best) + 1)
+    y, y_later = labels_of(train, schema), labels_of(validation, schema)
+    chosen, signature = settings_of(candidate, settings or {}), signature_of(train, schema)
+    X, later = signature.matrix(train), signature.matrix(validation)
+    pipeline = candidate.build(signature, chosen, seed=params.seed, threads=params.threads)
+    if candidate.ensemble:
+        pipeline["model"].set_params(members=[each.calibrated for each in _blended(candidate, members)])
+    with threadpool_limits(1, user_api="blas"), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _fit(pipeline, X, y, later, y_later)
+        score = pipeline.decision_function(later)
+        calibrator = _calibrator(candidate, params, score, y_later)
+    if not np.isfinite(score).all():
+        raise TrainingError(f"{candidate.label} gives no finite score for {np.sum(~np.isfinite(score))} rows")
+    said = dict.fromkeys(str(each.message).splitlines()[0] for each in caught if _matters(each.category))
+    rounds = getattr(pipeline["model"], "rounds_", None)
+    return Fitted(candidate, signature, pipeline, calibrator, chosen, rounds, tuple(said))
 
 
-# %% ../../nbs/model/candidates.ipynb #e6059b04
+# %% ../../nbs/model/candidates.ipynb #702b8ced
+def _calibrator(
+    candidate: Candidate, params: TrainParams, score: np.ndarray, y: np.ndarray
+) -> Calibrator | None:
+    "A fitted calibrator; none for the rule, nor where none is wanted and the score says log odds already."
+    if candidate.name == RULE or (params.calibration == "none" and candidate.log_odds):
+        return None
+    return Calibrator("sigmoid" if params.calibration == "none" else params.calibration).fit(score, y)
+
+
+def _blended(candidate: Candidate, members: Sequence[Fitted]) -> list[Fitted]:
+    "The members of an ensemble; raises `TrainingError` for fewer than two."
+    usable = [each for each in members if each.has_probability and not each.candidate.ensemble]
+    if len(usable) < 2:
+        raise TrainingError(
+            f"{candidate.label} needs two other candidates that were fitted, got {len(usable)}"
+        )
+    return usable
+
+
+def _matters(category: type[Warning]) -> bool:
+    "Whether a warning is about the fit, and not about the library."
+    return not issubclass(category, DeprecationWarning | FutureWarning | PendingDeprecationWarning)
+
+
+# %% ../../nbs/model/candidates.ipynb #22348bd9
+@dataclass(frozen=True)
+class Failure:
+    "A candidate that could not be fitted."
+
+    name: str
+    label: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Ladder:
+    "What could be fitted, and what not."
+
+    fitted: tuple[Fitted, ...]
+    failures: tuple[Failure, ...]
+
+
+def fit_ladder(
+    candidates: Sequence[Candidate],  # rungs, the rule among them
+    schema: Schema,  # what the columns are called
+    params: TrainParams,  # section train of params.yaml
+    *,
+    train: pd.DataFrame,  # snapshots to learn from
+    validation: pd.DataFrame,  # later snapshots to stop and calibrate by
+    settings: Mapping[str, Mapping[str, Any]] | None = None,  # by candidate, in place of defaults
+) -> Ladder:  # in the order of the candidates
+    "Fit all candidates; raises `TrainingError` when labels do not allow it, or none can be fitted."
+    labels_of(train, schema), labels_of(validation, schema)
+    done: dict[str, Fitted] = {}
+    failures = []
+    for candidate in sorted(candidates, key=lambda each: each.ensemble):
+        own = (settings or {}).get(candidate.name, {})
+        settings_of(candidate, own)
+        try:
+            done[candidate.name] = fit_candidate(
+                candidate,
+                schema,
+                params,
+                train=train,
+                validation=validation,
+                settings=own,
+                members=tuple(done.values()),
+            )
+        except Exception as error:
+            reason = str(error) if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
+            failures.append(Failure(candidate.name, candidate.label, reason.splitlines()[0]))
+    if not set(done) - {RULE}:
+        raise TrainingError(
+            "no candidate could be fitted: " + "; ".join(f"{each.label}: {each.reason}" for each in failures)
+        )
+    return Ladder(tuple(done[each.name] for each in candidates if each.name in done), tuple(failures))
+
+
+# %% ../../nbs/model/candidates.ipynb #650b28d6
 def validation_metrics(
     fitted: Fitted,  # a candidate
     schema: Schema,  # what the columns are called
     validation: pd.DataFrame,  # the validation slice
 ) -> dict[str, float | None]:  # auc, average_precision, log_loss
     "How a candidate ranks the validation slice."
-    y, score = labels_of(validation, schema), fitted.score(validation[schema.names])
-    loss = None
-    if hasattr(fitted.estimator, "predict_proba"):
-        loss = float(log_loss(y, fitted.probability(validation[schema.names])))
+    y, matrix = labels_of(validation, schema), fitted.signature.matrix(validation)
+    score = fitted.score_matrix(matrix)
+    loss = float(log_loss(y, fitted.probability_matrix(matrix))) if fitted.has_probability else None
     return {
         "auc": float(roc_auc_score(y, score)),
         "average_precision": float(average_precision_score(y, score)),
@@ -309,30 +426,34 @@ def validation_metrics(
     }
 
 
-# %% ../../nbs/model/candidates.ipynb #03811d6e
+# %% ../../nbs/model/candidates.ipynb #5fb6eb6f
 def importances(
     fitted: Fitted,  # a candidate
-    schema: Schema,  # what the columns are called
-    validation: pd.DataFrame,  # the validation slice
+    schema: Schema,  # families of the features
+    rows: pd.DataFrame,  # labelled snapshots that it has not learnt from
     *,
     repeats: int = 3,  # shuffles of each feature
     seed: int = 0,
 ) -> list[dict]:  # feature, family, importance (drop in average precision), sd; largest first
-    "Permutation importance of every feature on the validation slice."
-    rows, y = validation[schema.names], labels_of(validation, schema)
+    "Permutation importance of every feature."
+    matrix, y = fitted.signature.matrix(rows), labels_of(rows, schema)
+    family = {feature.name: feature.family for feature in schema.features}
+    whole, random = average_precision_score(y, fitted.score_matrix(matrix)), np.random.default_rng(seed)
+    orders = [random.permutation(len(matrix)) for _ in range(repeats)]
+    table = []
     with threadpool_limits(1, user_api="blas"):
-        found = permutation_importance(
-            fitted.pipeline, rows, y, scoring="average_precision", n_repeats=repeats, random_state=seed
-        )
-    drops = zip(schema.features, found.importances_mean, found.importances_std)
-    table = [
-        {"feature": feature.name, "family": feature.family, "importance": float(mean), "sd": float(sd)}
-        for feature, mean, sd in drops
-    ]
+        for place, name in enumerate(fitted.signature.names):
+            kept, drops = matrix[:, place].copy(), []
+            for order in orders:
+                matrix[:, place] = kept[order]
+                drops.append(whole - average_precision_score(y, fitted.score_matrix(matrix)))
+            matrix[:, place] = kept
+            line = {"feature": name, "family": family[name], "importance": float(np.mean(drops))}
+            table.append({**line, "sd": float(np.std(drops))})
     return sorted(table, key=lambda row: (-row["importance"], row["feature"]))
 
 
-# %% ../../nbs/model/candidates.ipynb #06d13f0e
+# %% ../../nbs/model/candidates.ipynb #533cc872
 def prediction_table(
     fitted: Sequence[Fitted],  # all candidates
     rows: pd.DataFrame,  # snapshots to predict
@@ -340,39 +461,30 @@ def prediction_table(
 ) -> pd.DataFrame:  # entity, time, slice and a column per candidate, sorted
     "The probability of the label by every candidate that has one."
     keys = rows[[schema.entity, schema.time, schema.slice]]
-    columns = {
-        each.candidate.name: each.probability(rows[schema.names])
-        for each in fitted
-        if hasattr(each.estimator, "predict_proba")
-    }
+    columns = {each.candidate.name: each.probability(rows) for each in fitted if each.has_probability}
     return keys.assign(**columns).sort_values([schema.time, schema.entity], ignore_index=True)
 
 
-# %% ../../nbs/model/candidates.ipynb #18e5e527
+# %% ../../nbs/model/candidates.ipynb #e2659213
 def training_report(
-    fitted: list[Fitted],  # all candidates
+    ladder: Ladder,  # all candidates
     schema: Schema,  # what the columns are called
     validation: pd.DataFrame,  # the validation slice
-    params: TrainParams,  # section train of params.yaml
-) -> dict:  # reports/train.json
-    "Validation metrics of all candidates, and importances of those that use more than one feature."
+) -> dict:  # reports/train.json, without what the artefacts and the spend models add
+    "What was fitted, how, and how it does on the validation slice; and what failed."
     return {
         "candidates": [
             {
-                "name": each.candidate.name,
-                "label": each.candidate.label,
-                "complexity": each.candidate.complexity,
+                **{name: getattr(each.candidate, name) for name in ("name", "label", "complexity")},
                 "rounds": each.rounds,
-                "features": 1 if each.candidate.name == RULE else len(schema.features),
+                "features": 1 if each.candidate.name == RULE else each.signature.width,
+                "settings": dict(each.settings),
+                "warnings": list(each.warnings),
                 "validation": validation_metrics(each, schema, validation),
             }
-            for each in fitted
+            for each in ladder.fitted
         ],
-        "importance": {
-            each.candidate.name: importances(
-                each, schema, validation, repeats=params.importance_repeats, seed=params.seed
-            )
-            for each in fitted
-            if each.candidate.name != RULE
-        },
+        "failed": [
+            {"name": each.name, "label": each.label, "reason": each.reason} for each in ladder.failures
+        ],
     }

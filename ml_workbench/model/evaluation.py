@@ -23,7 +23,7 @@ __all__ = [
     "write_csv",
 ]
 
-# %% ../../nbs/model/evaluation.ipynb #ab58894d
+# %% ../../nbs/model/evaluation.ipynb #f7e89d63
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,6 +45,7 @@ from .metrics import (
     unit_counts,
 )
 from .snapshots import Schema
+from .stakes import RankBy, money_at_stake
 from .value import Outcome, Panel, curve_sizes, expected_profit, simulate
 
 
@@ -92,12 +93,14 @@ def rule_policy(
 NOTHING = Policy("nothing", "Do nothing", "nothing", 0, None, None, None)
 
 
-# %% ../../nbs/model/evaluation.ipynb #a6de496c
+# %% ../../nbs/model/evaluation.ipynb #c2d08ec5
 def policies_of(
     rows: pd.DataFrame,  # snapshots with a column of probabilities per candidate
     candidates: Sequence[Mapping],  # name, label and complexity of each, as in reports/train.json
     schema: Schema,  # what the columns are called
     charter: Charter,  # economics and rule
+    *,
+    rank_by: RankBy = "usual_spend",  # what an offer may save
 ) -> list[Policy]:  # candidates, the rule, doing nothing
     "All policies for the same rows; raises `TrainingError` for a column that is not there."
     named = [each for each in candidates if each["name"] != "rule"]
@@ -106,14 +109,18 @@ def policies_of(
             raise TrainingError(
                 f"no column '{column}' to rank by, {did_you_mean(column, map(str, rows.columns))}"
             )
-    spend = rows[schema.usual_weekly_spend].to_numpy()
-    models = [
-        candidate_policy(
-            each["name"], each["label"], each["complexity"], rows[each["name"]].to_numpy(), spend, charter
-        )
-        for each in named
-    ]
+    stake = money_at_stake(rows, schema, charter.economics, rank_by)
+    models = [_candidate(each, rows[each["name"]].to_numpy(), stake, charter) for each in named]
     return [*models, rule_policy(charter.baseline, rows[charter.baseline.feature].to_numpy()), NOTHING]
+
+
+# %% ../../nbs/model/evaluation.ipynb #60559394
+def _candidate(about: Mapping, probability: np.ndarray, stake: np.ndarray, charter: Charter) -> Policy:
+    "Offers in order of expected profit, given what each may save."
+    terms = charter.economics
+    profit = terms.save_rate.value * probability * stake - terms.offer_cost
+    names = (about["name"], about["label"], "candidate", about["complexity"])
+    return Policy(*names, probability, probability, profit, 0.0)
 
 
 # %% ../../nbs/model/evaluation.ipynb #8dec5f70

@@ -17,8 +17,8 @@ __all__ = [
     "calibration_bins",
 ]
 
-# %% ../../nbs/model/metrics.ipynb #6d2f5c4b
-from dataclasses import dataclass
+# %% ../../nbs/model/metrics.ipynb #0c3ea849
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -65,7 +65,7 @@ def unit_counts(
     return np.vstack([np.ones((1, units), dtype=np.int32), counts.astype(np.int32)])
 
 
-# %% ../../nbs/model/metrics.ipynb #ea9437fa
+# %% ../../nbs/model/metrics.ipynb #801c4846
 def weighted_ranking(
     label: np.ndarray,  # 0 or 1, per row
     score: np.ndarray,  # larger is likelier, per row
@@ -73,20 +73,34 @@ def weighted_ranking(
 ) -> tuple[np.ndarray, np.ndarray]:  # AUC and average precision, per weighting
     "AUC and average precision under many weightings at once; NaN without both classes."
     order = np.argsort(-score, kind="stable")
-    label, weights = label[order, None].astype(weights.dtype), weights[order]
-    last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
-    positives = np.cumsum(weights * label, axis=0)[last].astype(np.float64)
-    everyone = np.cumsum(weights, axis=0)[last].astype(np.float64)
-    negatives = everyone - positives
-    here, there = np.diff(positives, axis=0, prepend=0), np.diff(negatives, axis=0, prepend=0)
+    return _ranking(label[order], score[order], weights[order])
+
+
+def _ranking(label: np.ndarray, score: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "The same for rows that are sorted, the best first."
+    positive = np.flatnonzero(label)
+    if not len(positive):
+        return np.full((2, weights.shape[1]), np.nan)
+    first = np.flatnonzero(np.append(True, np.diff(score) != 0))  # of each threshold
+    threshold = np.searchsorted(first, positive, side="right") - 1
+    starts = np.flatnonzero(np.append(True, np.diff(threshold) != 0))  # positives that open a threshold
+    begin, end = first[threshold[starts]], np.append(first[1:], len(label))[threshold[starts]]
+
+    everyone = np.cumsum(weights, axis=0)
+    above = np.where(begin[:, None] > 0, everyone[begin - 1], 0)
+    within, here = everyone[end - 1], np.add.reduceat(weights[positive], starts, axis=0)
+    positives = np.cumsum(here, axis=0)
+    lower = (everyone[-1] - within) - (positives[-1] - positives)  # negatives below the threshold
+    tied = within - above - here
     with np.errstate(divide="ignore", invalid="ignore"):
-        auc = (there * (positives - here / 2)).sum(axis=0) / (positives[-1] * negatives[-1])
-        precision = np.divide(positives, everyone, out=np.zeros_like(positives), where=everyone > 0)
-        average_precision = (here * precision).sum(axis=0) / positives[-1]
-    return auc, average_precision
+        auc = (here * (lower + tied / 2)).sum(axis=0) / (
+            positives[-1] * (everyone[-1] - positives[-1]).astype(float)
+        )
+        precision = np.divide(positives, within, out=np.zeros(here.shape), where=within > 0)
+        return auc, (here * precision).sum(axis=0) / positives[-1]
 
 
-# %% ../../nbs/model/metrics.ipynb #91ea5672
+# %% ../../nbs/model/metrics.ipynb #7a0518cb
 def ranking_draws(
     panel: Panel,  # the slice
     score: np.ndarray,  # larger is likelier, per row
@@ -95,9 +109,10 @@ def ranking_draws(
     chunk: int = 48,  # resamples at a time
 ) -> tuple[np.ndarray, np.ndarray]:  # AUC and average precision, per resample
     "AUC and average precision in every resample of units."
-    columns = np.ascontiguousarray(counts.T)
+    columns, order = np.ascontiguousarray(counts.T), np.argsort(-score, kind="stable")
+    label, sorted_, unit = panel.label[order], score[order], panel.unit[order]
     parts = [
-        weighted_ranking(panel.label, score, columns[panel.unit, start : start + chunk])
+        _ranking(label, sorted_, columns[unit, start : start + chunk])
         for start in range(0, len(counts), chunk)
     ]
     return np.concatenate([auc for auc, _ in parts]), np.concatenate([ap for _, ap in parts])
@@ -123,7 +138,7 @@ def brier_draws(
     return total / rows
 
 
-# %% ../../nbs/model/metrics.ipynb #23cfc289
+# %% ../../nbs/model/metrics.ipynb #c3c7ba1d
 def lift_draws(
     panel: Panel,  # the slice
     score: np.ndarray,  # larger is earlier, per row
@@ -131,8 +146,8 @@ def lift_draws(
     charter: Charter,  # capacity
 ) -> np.ndarray:  # per resample
     "Share of positives among the first `capacity_per_week` of each round, relative to everybody's."
-    restless = charter.economics.model_copy(update={"cooldown_days": 0})
-    first = simulate(panel, score, sizes=[charter.capacity_per_week], economics=restless)
+    restless, whole = charter.economics.model_copy(update={"cooldown_days": 0}), replace(panel, run_in=0)
+    first = simulate(whole, score, sizes=[charter.capacity_per_week], economics=restless)
     everyone = unit_sums(panel, panel.label, np.ones(len(panel.label)))
     hits, picked, positives, rows = (counts @ np.hstack([first.hits, first.offers, everyone])).T
     with np.errstate(divide="ignore", invalid="ignore"):

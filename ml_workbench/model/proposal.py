@@ -4,8 +4,6 @@
 
 # %% auto #0
 __all__ = [
-    "shortfall",
-    "not_worse",
     "Proposal",
     "whom",
     "propose",
@@ -19,7 +17,7 @@ __all__ = [
     "evaluation_report",
 ]
 
-# %% ../../nbs/model/proposal.ipynb #9059e60c
+# %% ../../nbs/model/proposal.ipynb #0f7c372c
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -29,41 +27,12 @@ import pandas as pd
 from ..plan.charter import Charter, money
 from .evaluation import MONTH, Policy, Result
 from .metrics import Interval, interval_of
+from .parsimony import best_of, is_worth_it, not_worse, parsimony
 from .snapshots import Schema
 from .value import first_by_score
 
 
-# %% ../../nbs/model/proposal.ipynb #30edc42b
-def shortfall(
-    best: Result,  # the policy to compare with
-    other: Result,  # the one that may be worse
-    charter: Charter,  # save rate
-    confidence: float = 0.95,  # of the interval
-) -> Interval:  # a week, at capacity
-    "How much less a policy earns than another, from the same resamples."
-    save_rate = charter.economics.save_rate.value
-    return interval_of(best.draws.profit(save_rate) - other.draws.profit(save_rate), confidence)
-
-
-def not_worse(
-    results: Sequence[Result],  # all policies
-    charter: Charter,  # the margin
-    confidence: float = 0.95,  # of the intervals
-) -> list[Result]:  # simplest first
-    "The candidates that are not worse than the best of them by more than the margin."
-    candidates = sorted(
-        (each for each in results if each.policy.kind == "candidate"), key=lambda each: each.policy.complexity
-    )
-    best = max(candidates, key=lambda each: each.at_capacity.profit_per_week.value)
-    margin = charter.minimum_lift_per_week
-    return [
-        each
-        for each in candidates
-        if each is best or shortfall(best, each, charter, confidence).high <= margin
-    ]
-
-
-# %% ../../nbs/model/proposal.ipynb #318738fe
+# %% ../../nbs/model/proposal.ipynb #616f83e8
 @dataclass(frozen=True)
 class Proposal:
     "What to do, and why."
@@ -76,6 +45,7 @@ class Proposal:
     offers_per_week: float
     sentence: str
     who: str
+    parsimony: str  # why this candidate and no other, in one sentence
 
 
 # %% ../../nbs/model/proposal.ipynb #ef9440f4
@@ -108,7 +78,7 @@ def whom(
     return charter.baseline.meaning if policy.kind == "rule" else f"no {charter.unit_plural}"
 
 
-# %% ../../nbs/model/proposal.ipynb #7c05610a
+# %% ../../nbs/model/proposal.ipynb #e636c8ce
 def propose(
     results: Sequence[Result],  # candidates, the rule, doing nothing
     schema: Schema,  # the horizon
@@ -132,16 +102,16 @@ def propose(
         offers_per_week=chosen.at_capacity.offers_per_week,
         sentence=_sentence(chosen, told, schema, charter),
         who=whom(chosen.policy, schema, charter),
+        parsimony=parsimony(results, told, charter, confidence).sentence,
     )
 
 
 def _worth_it(result: Result, charter: Charter) -> bool:
     "Better than the rule with confidence, by enough, and better than nothing."
-    gain, profit = result.against_rule, result.at_capacity.profit_per_week
-    return gain.low > 0 and gain.value >= charter.minimum_lift_per_week and profit.value > 0
+    return is_worth_it(result.against_rule, charter) and result.at_capacity.profit_per_week.value > 0
 
 
-# %% ../../nbs/model/proposal.ipynb #6ea553e8
+# %% ../../nbs/model/proposal.ipynb #47fe7ed8
 def _sentence(chosen: Result, told: Result, schema: Schema, charter: Charter) -> str:
     "The proposal in one sentence."
     who = whom(chosen.policy, schema, charter)
@@ -169,12 +139,10 @@ def _doubt(told: Result, charter: Charter) -> str:
 
 def _reason(chosen: Result, told: Result, rule: Result, results: Sequence[Result], charter: Charter) -> str:
     "Why this policy, in two or three sentences."
-    candidates = [each for each in results if each.policy.kind == "candidate"]
-    best = max(candidates, key=lambda each: each.at_capacity.profit_per_week.value)
-    margin = money(charter.minimum_lift_per_week * MONTH, charter.currency)
+    best = best_of(results)
     first = f"{told.policy.label} earns the most of the candidates"
     if told is not best:
-        first = f"{told.policy.label} is simpler than {best.policy.label} and not worse by more than {margin} a month"
+        first = f"{told.policy.label} is simpler than {best.policy.label} and not clearly worse"
     certain = (
         "and beats the rule with confidence" if told.against_rule.low > 0 else "but may not beat the rule"
     )
@@ -223,7 +191,7 @@ def break_even(
     return float(cost / value) if value > 0 else None
 
 
-# %% ../../nbs/model/proposal.ipynb #d7408fae
+# %% ../../nbs/model/proposal.ipynb #5bf487fe
 def assumptions(
     charter: Charter,  # economics
 ) -> list[dict]:  # name, value, low, high, text
@@ -235,12 +203,14 @@ def assumptions(
         "gross_margin": f"Of a unit of spend, {terms.gross_margin:.0%} stays as gross margin.",
         "offer_cost": f"An offer costs {price}, all in.",
         "value_weeks": f"A saved {charter.unit} is worth {terms.value_weeks} weeks of its usual spend, once.",
-        "cooldown_days": f"After an offer a {charter.unit} rests for {terms.cooldown_days} days. Nobody rests at the start, so the first weeks find the most to save.",
+        "cooldown_days": f"After an offer a {charter.unit} rests for {terms.cooldown_days} days.",
+        "run_in_weeks": f"The first {terms.run_in_weeks} weeks of a programme, which find the most to save, are played and not counted.",
         "running_cost_per_week": f"A model costs {running} a week to run; the rule costs nothing.",
     }
     fixed = [
         {"name": name, "value": getattr(terms, name), "low": None, "high": None, "text": text}
         for name, text in texts.items()
+        if name != "run_in_weeks" or terms.run_in_weeks
     ]
     kept = f"An offer keeps {rate.value:.0%} of those who would otherwise lapse (between {rate.low:.0%} and {rate.high:.0%})."
     first = {"name": "save_rate", "value": rate.value, "low": rate.low, "high": rate.high}
@@ -350,7 +320,12 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-# %% ../../nbs/model/proposal.ipynb #6265ab02
+# %% ../../nbs/model/proposal.ipynb #e3b0cbd8
+def _told(chosen: Result, results: Sequence[Result], charter: Charter, confidence: float) -> Result:
+    "The candidate that was proposed, or the simplest that is not worse where none was."
+    return chosen if chosen.policy.kind == "candidate" else not_worse(results, charter, confidence)[0]
+
+
 def evaluation_report(
     results: Sequence[Result],  # all policies
     chosen: Result,  # the proposed one
@@ -365,14 +340,17 @@ def evaluation_report(
 ) -> dict:  # reports/evaluation.json
     "The evaluation as plain values."
     rule = next(each for each in results if each.policy.kind == "rule")
-    dates = test[schema.time]
+    dates = test[schema.time].drop_duplicates().sort_values().iloc[charter.economics.run_in_weeks :]
     return {
         **{"currency": charter.currency, "unit": charter.unit, "unit_plural": charter.unit_plural},
-        **{"capacity": charter.capacity_per_week, "weeks": int(dates.nunique()), "rows": len(test)},
+        **{"capacity": charter.capacity_per_week, "weeks": len(dates), "rows": len(test)},
         **{"units": int(test[schema.entity].nunique()), "confidence": confidence, "resamples": resamples},
         "test": {"first": str(dates.min()), "last": str(dates.max())},
         "policies": [each.as_json() for each in results],
         "proposal": asdict(proposal),
+        "parsimony": parsimony(
+            results, _told(chosen, results, charter, confidence), charter, confidence
+        ).as_json(),
         "sensitivity": [asdict(each) for each in sensitivity(chosen, rule, charter, confidence)],
         "break_even_save_rate": break_even(chosen),
         "next_list": {

@@ -10,6 +10,7 @@ __all__ = [
     "read_schema",
     "without_families",
     "read_slices",
+    "slices_in",
     "slice_of",
     "labels_of",
     "write_table",
@@ -124,6 +125,18 @@ def read_slices(
         raise TrainingError(f"{path}: no rows in slice '{empty[0]}', {did_you_mean(empty[0], known)}")
     numbers = [name for name in schema.of_kind("number") if name in frame]
     return frame.astype(dict.fromkeys(numbers, np.float32))
+
+
+# %% ../../nbs/model/snapshots.ipynb #241b603f
+def slices_in(
+    path: str | Path,  # a Parquet file with a slice column
+    schema: Schema,  # what its columns are called
+) -> list[str]:  # in the order of time
+    "The slices that a file holds; which there are is the parameters' choice."
+    if not Path(path).is_file():
+        raise WorkbenchError(f"{path} is missing: run `dvc repro` (or `make run`) to produce it")
+    table = pq.read_table(path, columns=[schema.slice, schema.time]).to_pandas()
+    return list(table.groupby(schema.slice)[schema.time].min().sort_values().index)
 
 
 # %% ../../nbs/model/snapshots.ipynb #675e27a4

@@ -46,7 +46,7 @@ def expected_profit(
     return np.asarray(probability) * kept - economics.offer_cost
 
 
-# %% ../../nbs/model/value.ipynb #dd4289e1
+# %% ../../nbs/model/value.ipynb #d5a28a73
 @dataclass(frozen=True)
 class Panel:
     "The snapshots of a slice, in the row order they came in."
@@ -57,6 +57,17 @@ class Panel:
     round: np.ndarray  # for each row, its date's place in `rounds`
     label: np.ndarray  # for each row, 1 when the unit lapsed
     value: np.ndarray  # for each row, margin kept if the unit were saved
+    run_in: int = 0  # rounds at the start that are played and not counted
+
+    @property
+    def weeks(self) -> int:
+        "How many rounds are counted, one a week."
+        return len(self.rounds) - self.run_in
+
+    @property
+    def counted(self) -> np.ndarray:
+        "For each row, whether its round is counted."
+        return self.round >= self.run_in
 
     @property
     def units(self) -> int:
@@ -81,17 +92,22 @@ def panel_of(
         )
     entities, unit = np.unique(rows[schema.entity].to_numpy(), return_inverse=True)
     rounds, round_ = np.unique(rows[schema.time].to_numpy(), return_inverse=True)
+    if (run_in := economics.run_in_weeks) >= len(rounds):
+        raise TrainingError(
+            f"params.yaml, charter.economics.run_in_weeks: {run_in} leaves none of {len(rounds)} weeks to count; "
+            "lengthen the slice, or shorten the run-in"
+        )
     value = value_if_saved(rows[schema.usual_weekly_spend].to_numpy(), economics)
-    return Panel(entities, unit, rounds, round_, labels_of(rows, schema, both=False), value)
+    return Panel(entities, unit, rounds, round_, labels_of(rows, schema, both=False), value, run_in)
 
 
-# %% ../../nbs/model/value.ipynb #d363fa05
+# %% ../../nbs/model/value.ipynb #6d523fe2
 @dataclass(frozen=True)
 class Outcome:
-    "What a policy did and earned: units × sizes of the weekly list, summed over the rounds."
+    "What a policy did and earned: units × sizes of the weekly list, summed over the counted rounds."
 
     sizes: np.ndarray  # offers a week at most
-    weeks: int  # rounds played, one a week
+    weeks: int  # rounds counted, one a week
     value: np.ndarray  # credited value of would-be lapsers reached, before the save rate
     offers: np.ndarray  # offers made
     hits: np.ndarray  # of those, to units that lapsed
@@ -105,7 +121,7 @@ class Outcome:
         return (save_rate * self.value - self.offer_cost * self.offers) / self.weeks
 
 
-# %% ../../nbs/model/value.ipynb #c5dafe41
+# %% ../../nbs/model/value.ipynb #7ea74b19
 def _order(
     score: np.ndarray,  # larger is earlier
     unit: np.ndarray,  # breaks ties
@@ -134,12 +150,13 @@ def simulate(
         free = (day - offered[who] >= economics.cooldown_days) & (score[rows, None] > floor)
         chosen = free & (np.cumsum(free, axis=0) <= sizes)
         saved = chosen & lapsed & (day - credited[who] >= 7 * economics.value_weeks)
-        value[who] += saved * panel.value[rows, None]
-        offers[who] += chosen
-        hits[who] += chosen & lapsed
+        if number >= panel.run_in:
+            value[who] += saved * panel.value[rows, None]
+            offers[who] += chosen
+            hits[who] += chosen & lapsed
         offered[who] = np.where(chosen, day, offered[who])
         credited[who] = np.where(saved, day, credited[who])
-    return Outcome(sizes, len(days), value, offers, hits, economics.offer_cost)
+    return Outcome(sizes, panel.weeks, value, offers, hits, economics.offer_cost)
 
 
 # %% ../../nbs/model/value.ipynb #2f002a50

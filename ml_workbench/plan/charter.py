@@ -15,6 +15,7 @@ __all__ = [
     "Economics",
     "Rule",
     "Guardrail",
+    "Edge",
     "Charter",
     "money",
 ]
@@ -64,7 +65,7 @@ class Assumption(Section):
             raise ValueError(f"low ≤ value ≤ high must hold, got {self.low}, {self.value}, {self.high}")
 
 
-# %% ../../nbs/plan/charter.ipynb #498a563d
+# %% ../../nbs/plan/charter.ipynb #b1a3f83b
 class Economics(Section):
     "What an action costs and what success is worth."
 
@@ -73,6 +74,9 @@ class Economics(Section):
     value_weeks: Count  # weeks of usual spend that a saved unit is worth
     cooldown_days: Annotated[int, Field(ge=0)]  # rest after an offer
     running_cost_per_week: Money  # of having the model at all
+    run_in_weeks: Annotated[int, Field(ge=0)] = (
+        0  # in which a new programme only fills up; played, not counted
+    )
     save_rate: Assumption  # share of would-be lapsers whom an offer keeps
 
 
@@ -93,7 +97,16 @@ class Guardrail(Section):
     meaning: Text
 
 
-# %% ../../nbs/plan/charter.ipynb #3869ceb2
+# %% ../../nbs/plan/charter.ipynb #cba5a713
+class Edge(Section):
+    "What a small variant of the model must keep to."
+
+    maximum_size_kb: Annotated[float, Field(gt=0)]  # of the file that scores
+    maximum_latency_ms: Annotated[float, Field(gt=0)]  # of one row
+    maximum_loss_per_week: Money  # against the full model
+
+
+# %% ../../nbs/plan/charter.ipynb #d4e1c449
 class Charter(Section):
     "The decision that the model serves, and the terms on which it is judged."
 
@@ -109,6 +122,7 @@ class Charter(Section):
     baseline: Rule
     minimum_lift_per_week: Money  # less than this over the rule is not worth a model
     guardrails: list[Guardrail]
+    edge: Edge | None = None  # where a small variant is wanted
     decision_rule: Text
     owner: Text
     review_date: Day

@@ -12,6 +12,9 @@ __all__ = [
     "FeatureError",
     "SplitError",
     "TrainingError",
+    "ArtifactError",
+    "ScoringError",
+    "GateError",
     "StageError",
     "did_you_mean",
 ]
@@ -26,7 +29,7 @@ class WorkbenchError(Exception):
     "A mistake outside our code: in parameters, data, notebooks or the surroundings."
 
 
-# %% ../../nbs/plan/errors.ipynb #6c3cfa62
+# %% ../../nbs/plan/errors.ipynb #d57b152c
 class SettingsError(WorkbenchError):
     "Where the workbench runs is misconfigured: settings.ini, .env or an MLW_* variable."
 
@@ -53,6 +56,18 @@ class SplitError(WorkbenchError):
 
 class TrainingError(WorkbenchError):
     "A candidate cannot be fitted or judged on what it was given."
+
+
+class ArtifactError(WorkbenchError):
+    "A file of a model is missing, damaged, exchanged, or not what it says."
+
+
+class ScoringError(WorkbenchError):
+    "Rows cannot be scored as they came: columns, kinds or values do not fit the model."
+
+
+class GateError(WorkbenchError):
+    "A model may not pass: vetoed, not judged yet, or judged when it was another."
 
 
 class StageError(WorkbenchError):

@@ -6,10 +6,21 @@
 __all__ = [
     "Time",
     "Period",
+    "Setting",
+    "Settings",
+    "Space",
+    "Seed",
+    "Positive",
+    "Confidence",
+    "Names",
     "DataParams",
     "FeaturesParams",
+    "TuneParams",
     "TrainParams",
     "EvaluateParams",
+    "DiagnoseParams",
+    "CompactParams",
+    "GateParams",
     "Params",
     "validated",
     "load_params",
@@ -66,7 +77,7 @@ def _public(address: str) -> str:
     return address
 
 
-# %% ../../nbs/plan/params.ipynb #be2d4d17
+# %% ../../nbs/plan/params.ipynb #071d2cf1
 class DataParams(Section):
     "Stage data: tables in, contracts checked."
 
@@ -90,39 +101,138 @@ class FeaturesParams(Section):
     train: Period
     validation: Period
     test: Period
-    replay: Period
+    replay: Period | None  # kept for a later replay; null when nothing is
 
 
-# %% ../../nbs/plan/params.ipynb #9ab56ec0
+# %% ../../nbs/plan/params.ipynb #eec7821a
+Setting = bool | int | float | str | None
+Settings = dict[str, dict[str, Setting | list[int]]]  # candidate → parameter → value
+
+
+def _space(space: dict[str, Any]) -> dict[str, Any]:
+    "Refuse a search space that is neither a range nor a list of choices."
+    if set(space) == {"choices"}:
+        if not isinstance(space["choices"], list) or not space["choices"]:
+            raise ValueError("choices must be a list with something in it")
+        return space
+    if not {"low", "high"} <= set(space) <= {"low", "high", "log", "step"}:
+        raise ValueError("write {low, high}, with log or step if you like, or {choices: [...]}")
+    low, high = space["low"], space["high"]
+    if (
+        not all(isinstance(each, int | float) and not isinstance(each, bool) for each in (low, high))
+        or low >= high
+    ):
+        raise ValueError(f"low must be a number below high, got {low!r} and {high!r}")
+    if space.get("log") and low <= 0:
+        raise ValueError(f"a logarithmic range must lie above 0, got low = {low!r}")
+    if "step" in space and (
+        "log" in space or not isinstance(space["step"], int | float) or space["step"] <= 0
+    ):
+        raise ValueError("step must be a positive number, and does not go with log")
+    return space
+
+
+Space = Annotated[dict[str, Any], AfterValidator(_space)]
+
+# %% ../../nbs/plan/params.ipynb #b9af7b77
+Seed = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Confidence = Annotated[float, Field(gt=0.5, lt=1)]
+Names = Annotated[list[Text], Field(min_length=1), AfterValidator(_distinct)]
+
+
+class TuneParams(Section):
+    "Stage tune: the search for good settings, within the training slice."
+
+    seed: Seed
+    candidates: Names
+    sampler: Literal["grid", "random", "tpe"]
+    objective: Literal["log_loss", "average_precision", "auc", "profit"]
+    trials: Count  # for each candidate, at most
+    minutes: Positive  # for all candidates together, at most
+    patience: Count  # trials without improvement before a search stops
+    pruning: bool  # give up a trial that is poor in the first folds
+    folds: Count
+    fold_weeks: Count  # as-of dates that a fold is judged on
+    unit_groups: Count  # a fold is judged on one of so many groups of units; 1 keeps units together
+    workers: Count  # processes side by side
+    spaces: dict[str, dict[str, Space]]  # candidate → parameter → where to search
+
+
+# %% ../../nbs/plan/params.ipynb #7d922c1b
 class TrainParams(Section):
     "Stage train: the candidates and how they are fitted."
 
-    seed: Annotated[int, Field(ge=0)]
-    candidates: Annotated[list[Text], Field(min_length=1), AfterValidator(_distinct)]
+    seed: Seed
+    candidates: Names
     withheld_families: list[Text]  # computed, but not shown to any candidate
-    logistic_c: Annotated[float, Field(gt=0)]
-    xgboost_rounds: Count  # at most; early stopping on the validation slice
-    xgboost_patience: Count
-    xgboost_learning_rate: Annotated[float, Field(gt=0, le=1)]
-    xgboost_max_depth: Annotated[int, Field(ge=1, le=16)]
-    xgboost_min_child_weight: Annotated[float, Field(ge=0)]
-    xgboost_subsample: Annotated[float, Field(gt=0, le=1)]
-    xgboost_colsample: Annotated[float, Field(gt=0, le=1)]
-    xgboost_lambda: Annotated[float, Field(ge=0)]
+    use_tuned: bool  # take reports/tuned.json
+    settings: Settings  # by hand; wins over tuned values
     calibration: Literal["sigmoid", "isotonic", "none"]
-    importance_repeats: Count
+    spend: Names  # models of what a unit will spend, simplest first
     threads: Count
 
 
 class EvaluateParams(Section):
     "Stage evaluate: the test slice, judged once."
 
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
+    rank_by: Literal["usual_spend", "expected_spend", "probability"]  # what an offer may save
     resamples: Count
-    confidence: Annotated[float, Field(gt=0.5, lt=1)]
+    confidence: Confidence
     offers_step: Count  # grid of the profit curve
     offers_max: Count
     calibration_bins: Annotated[int, Field(ge=2, le=100)]
+
+
+# %% ../../nbs/plan/params.ipynb #c442b510
+class DiagnoseParams(Section):
+    "Stage diagnose: where the proposed model is good, where not, and why."
+
+    seed: Seed
+    resamples: Count
+    confidence: Confidence
+    minimum_slice: Count  # units; smaller slices are named, not judged
+    learning_shares: Annotated[list[Share], Field(min_length=2)]  # of the training units
+    staleness_weeks: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2)]  # how much older
+    staleness_window: Count  # as-of dates that each of those models learns from
+    importance_repeats: Count  # shuffles of each feature
+    misses: Count  # worst ones to show
+    leak_auc: Annotated[float, Field(gt=0.5, le=1)]  # a single feature that ranks better is suspicious
+    leak_collapse: Share  # of a feature's skill, lost when it is a horizon older
+
+
+class CompactParams(Section):
+    "Stage compact: smaller variants of the proposed model."
+
+    seed: Seed
+    resamples: Count
+    confidence: Confidence
+    student_depth: Annotated[int, Field(ge=1, le=12)]
+    shares: Annotated[
+        list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)
+    ]  # of the model kept by pruning
+    parity_rows: Count
+    parity_tolerance: Positive
+
+
+class GateParams(Section):
+    "Stage gate: what a model must keep to before it may be released."
+
+    seed: Seed
+    minimum_auc: Share
+    minimum_average_precision: Share
+    maximum_calibration_error: Share  # mean distance between predicted and observed
+    maximum_slice_loss: Share  # AUC of a flagged slice below what it could be
+    minimum_weeks_won: Share  # of the test weeks, against the rule
+    maximum_latency_ms: Positive  # one row
+    minimum_rows_per_second: Positive
+    maximum_size_mb: Positive
+    parity_rows: Count  # fresh rows scored on every path
+    parity_tolerance: Positive  # on a probability
+    parity_share: Share  # of rows that may differ by more
+    champion: str  # folder with the model in use, empty when there is none
+    maximum_champion_loss_per_week: Annotated[float, Field(ge=0)]
 
 
 class Params(Section):
@@ -131,8 +241,12 @@ class Params(Section):
     charter: Charter
     data: DataParams
     features: FeaturesParams
+    tune: TuneParams
     train: TrainParams
     evaluate: EvaluateParams
+    diagnose: DiagnoseParams
+    compact: CompactParams
+    gate: GateParams
 
 
 # %% ../../nbs/plan/params.ipynb #cfa3833b

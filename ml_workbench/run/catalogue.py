@@ -10,7 +10,7 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..model.catalogue import Catalogue, Feature
+from ..page.catalogue import Catalogue, Feature
 from ..plan.files import replacing
 from .compare import aligned
 from .copies import page

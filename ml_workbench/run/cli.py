@@ -7,8 +7,10 @@ __all__ = [
     "Workbench",
     "cli",
     "stage",
+    "tune",
     "check",
     "why",
+    "gate",
     "compare",
     "catalogue",
     "app",
@@ -17,8 +19,9 @@ __all__ = [
     "main",
 ]
 
-# %% ../../nbs/run/cli.ipynb #625990f0
+# %% ../../nbs/run/cli.ipynb #ce22ae85
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -83,6 +86,22 @@ def stage(name: str, engine: str | None) -> None:
     run_stage(name, engine=engine, reporter=_reporter())
 
 
+# %% ../../nbs/run/cli.ipynb #4cf5c64e
+@cli.command()
+@click.option(
+    "--engine", type=click.Choice(["kernel", "inprocess"]), help="How to run it [default: settings.ini]."
+)
+def tune(engine: str | None) -> None:
+    """Search for better settings of the candidates, within the budget in params.yaml.
+
+    Example: ml-workbench tune
+    """
+    from ml_workbench.run.stages import run_stage
+
+    run_stage("tune", engine=engine, reporter=_reporter())
+    click.echo("reports/tuned.json holds what was found; `dvc repro` trains with it")
+
+
 # %% ../../nbs/run/cli.ipynb #c0633776
 @cli.command()
 @click.option("--fix", "mend", is_flag=True, help="First mend defaults in notebooks and modules in dvc.yaml.")
@@ -117,22 +136,71 @@ def why(name: str | None) -> None:
         click.echo(reason)
 
 
-# %% ../../nbs/run/cli.ipynb #3210213c
+# %% ../../nbs/run/cli.ipynb #71b36a3c
+@cli.command()
+@click.option("--override", is_flag=True, help="Pass over a veto; needs --by and --reason.")
+@click.option("--by", default="", metavar="NAME", help="Who answers for it.")
+@click.option("--reason", default="", metavar="TEXT", help="Why.")
+@click.pass_context
+def gate(context: click.Context, override: bool, by: str, reason: str) -> None:
+    """Say whether the proposed model may be released; a veto makes the exit code 1.
+
+    Example: ml-workbench gate --override --by 'Ada Lovelace' --reason 'Pilot in one store'
+    """
+    from ml_workbench.plan.settings import find_root
+    from ml_workbench.run.gate import sign_override, standing, told
+
+    root = find_root()
+    if override:
+        sign_override(root, by=by, reason=reason)
+    elif by or reason:
+        raise WorkbenchError("--by and --reason belong to --override: add it, or leave them out")
+    found = standing(root)
+    click.echo("\n".join(told(found)))
+    context.exit(0 if found.allowed else 1)
+
+
+# %% ../../nbs/run/cli.ipynb #96ff3cf2
 @cli.command()
 @click.argument("revisions", nargs=-1, metavar="[REV]...")
-def compare(revisions: tuple[str, ...]) -> None:
-    """Show runs side by side, the money first.
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Every experiment, and earlier commits that changed the figures.",
+)
+@click.option(
+    "--of",
+    "policy",
+    default="",
+    metavar="POLICY",
+    help="Follow one candidate instead of what each run proposes.",
+)
+@click.option(
+    "--sort",
+    type=click.Choice(["asked", "money", "name", "time"]),
+    default="asked",
+    show_default=True,
+    help="Order of the runs.",
+)
+@click.option("--json", "machine", is_flag=True, help="Everything, for a program.")
+def compare(revisions: tuple[str, ...], everything: bool, policy: str, sort: str, machine: bool) -> None:
+    """Show runs side by side, the money first, then the parameters that differ.
 
+    REV is a commit, an experiment or 'workspace'; exactly two also get a sentence.
     Without REV: the workspace, HEAD and the experiments that start from HEAD.
 
-    Example: ml-workbench compare HEAD~3 HEAD workspace
+    Example: ml-workbench compare --sort money
     """
     from ml_workbench.plan.settings import find_root
     from ml_workbench.run.compare import table
 
-    click.echo(table(find_root(), revisions))
+    width = max(60, shutil.get_terminal_size((120, 24)).columns)
+    options = {"everything": everything, "policy": policy, "sort": sort, "width": width, "machine": machine}
+    click.echo(table(find_root(), revisions, **options))
 
 
+# %% ../../nbs/run/cli.ipynb #fe86b81b
 @cli.command()
 @click.option(
     "--html",
@@ -145,7 +213,7 @@ def catalogue(page: Path | None) -> None:
 
     Example: ml-workbench catalogue --html features.html
     """
-    from ml_workbench.model.catalogue import read_catalogue
+    from ml_workbench.page.catalogue import read_catalogue
     from ml_workbench.plan.settings import find_root
     from ml_workbench.run.catalogue import as_table, write_page
 
@@ -217,7 +285,7 @@ def version() -> None:
     click.echo(f"ml-workbench {__version__}")
 
 
-# %% ../../nbs/run/cli.ipynb #7bb1ebe4
+# %% ../../nbs/run/cli.ipynb #f2cdfaf4
 def _again_with_surroundings() -> None:
     "Replace this process by one with a stage's surroundings, unless it has them."
     from ml_workbench.plan.settings import find_root
@@ -233,7 +301,7 @@ def _again_with_surroundings() -> None:
 
 def main() -> None:
     "Run the command line."
-    if "stage" in sys.argv[1:3]:
+    if {"stage", "tune"} & set(sys.argv[1:3]):
         try:
             _again_with_surroundings()
         except WorkbenchError as error:

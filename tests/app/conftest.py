@@ -84,6 +84,8 @@ def made_up_evaluation(
         made_up_policy("rule", "Rule: longest away first", "rule", min(scale, 900), shift=0, spread=spread),
         made_up_policy("nothing", "Do nothing", "nothing", 0, shift=0, spread=0),
     ]
+    ladder = {"logistic_regression": 2, "xgboost": 6, "rule": 1, "nothing": 0}
+    policies = [policy | {"complexity": ladder[policy["name"]]} for policy in policies]
     at, best = OFFERS.index(400), policies[0]
     enough = best["curve"]["against_rule_low"][at] > 0
     gain = [money(best["curve"][name][at] * 52 / 12, currency, sign=True) for name in AGAINST]
@@ -107,11 +109,12 @@ def made_up_evaluation(
         "weeks": 6, "rows": 13800, "units": 2381, "confidence": 0.95, "resamples": 1000,
         "test": {"first": "2017-09-11T05:00:00", "last": "2017-10-16T05:00:00"},
         "policies": policies,
+        "parsimony": made_up_choice(currency),
         "proposal": {
             "policy": chosen, "label": "Logistic regression",
             "reason": "the simplest candidate that is not worse than the best",
             "beats_rule": enough, "enough_evidence": enough, "offers_per_week": 400,
-            "sentence": sentence, "who": who,
+            "sentence": sentence, "who": who, "parsimony": made_up_choice(currency)["sentence"],
         },
         "sensitivity": [
             {
@@ -141,9 +144,200 @@ def made_up_evaluation(
     }  # fmt: skip
 
 
+def made_up_choice(currency: str) -> dict:
+    "The choice by parsimony of a made-up run."
+    said = f"XGBoost earns {money(12, currency)} a week more than logistic regression, between {money(-40, currency)} and {money(61, currency)}"
+    sentence = f"{said}: not worth the complexity."
+    others = {"xgboost": ("XGBoost", 12.0, -40.0, 61.0), "linear_svm": ("Linear SVM", -55.0, -92.0, -18.0)}
+    return {
+        "best": "xgboost", "chosen": "logistic_regression", "margin_per_week": 25.0, "sentence": sentence,
+        "comparisons": [
+            {
+                "policy": name, "label": label, "not_worse": high > 0, "sentence": sentence,
+                "difference": {"value": value, "low": low, "high": high},
+            }
+            for name, (label, value, low, high) in others.items()
+        ],
+    }  # fmt: skip
+
+
+def made_up_gate(*, vetoed: bool = False) -> dict:
+    "gate.json of a made-up run: seventeen checks."
+    checks = [
+        {
+            "name": f"check_{place}", "title": f"Made-up check {place}", "passed": not (vetoed and place < 2),
+            "severity": "veto", "figure": "0.86", "limit": "at least 0.80", "sentence": f"What check {place} found.",
+        }
+        for place in range(17)
+    ]  # fmt: skip
+    reasons = (
+        ["It ranks the youngest too poorly.", "One row takes 9 ms; at most 5 ms are allowed."]
+        if vetoed
+        else []
+    )
+    return {
+        "model": "logistic_regression", "label": "Logistic regression", "artifact": "ab12", "checks": checks,
+        "verdict": "vetoed" if vetoed else "blessed", "reasons": reasons,
+        "sentence": "Logistic regression must not be used." if vetoed else "Logistic regression may be released.",
+    }  # fmt: skip
+
+
+FAMILIES = {"recency": 2, "frequency": 5, "money": 5, "breadth": 4}
+GROUPS = {
+    "age": ("19-24", "25-34", "35-44", "45-54", "(missing)"),
+    "income": ("under 35K", "35-74K", "75K and more"),
+    "household_size": ("1", "2", "3 and more"),
+    "tenure": ("first half year", "longer"),
+}
+
+
+def made_up_groups() -> dict:
+    "Slices and fairness of a made-up diagnosis: the first group is worse beyond doubt."
+    names = [(name, level) for name, levels in GROUPS.items() for level in levels]
+    slices = [
+        {
+            "slice": name, "level": level, "rows": 900, "units": 150 + 40 * place, "positives": 120,
+            "auc": interval(0.86 - (0.09 if place == 0 else 0.01 * math.sin(place)), 0.035),
+            "average_precision": interval(0.47, 0.06), "calibration_gap": interval(0.004, 0.01), "profit_per_offer": None,
+            "difference": interval(-0.09 if place == 0 else 0.01 * math.sin(place), 0.035),
+            "p_value": 0.2, "p_adjusted": 0.9, "flagged": place == 0,
+        }
+        for place, (name, level) in enumerate(names)
+    ]  # fmt: skip
+    fairness = [
+        {
+            "slice": name, "offer_rate": {level: 0.05 + 0.012 * place for place, level in enumerate(levels)},
+            "precision": {}, "recall": {}, "largest_gap": 0.012 * (len(levels) - 1),
+            "level_high": levels[-1], "level_low": levels[0],
+            "sentence": f"{levels[-1]} gets offers most often, {levels[0]} least.",
+        }
+        for name, levels in GROUPS.items()
+    ]  # fmt: skip
+    return {
+        "slices": slices, "fairness": fairness,
+        "too_small": [{"slice": "age", "level": "65+", "units": 31}],
+        "worst_slice": {"slice": "age", "level": "19-24", "sentence": "It ranks those of age 19-24 worst: AUC 0.77 against 0.86."},
+    }  # fmt: skip
+
+
+def made_up_drivers() -> dict:
+    "Importance, ablation, misses and leaks of a made-up diagnosis."
+    features = [(f"{family}_{place}", family) for family, count in FAMILIES.items() for place in range(count)]
+    permutation = [
+        {"feature": name, "family": family, "importance": 0.1 / (place + 1), "sd": 0.004}
+        for place, (name, family) in enumerate(features)
+    ]
+    shap = [
+        {"feature": name, "family": family, "mean_absolute": 0.4 / (place + 1)}
+        for place, (name, family) in enumerate(features)
+    ]
+    ablation = [
+        {
+            "family": family, "features": count, "profit_lost_per_week": interval(40 - 14 * place, 20),
+            "average_precision_lost": interval(0.01, 0.01), "earns_its_keep": (True, True, None, False)[place],
+        }
+        for place, (family, count) in enumerate(FAMILIES.items())
+    ]  # fmt: skip
+    misses = [
+        {
+            "entity": 70 + place, "as_of": "2017-10-09 05:00:00", "probability": 0.04, "money_lost": 61.2 - place,
+            "kind": "wasted offer" if place % 2 else "missed lapse",
+            "told": [{"feature": "money_1", "value": 80.0, "contribution": -0.9}, {"feature": "recency_0", "value": 2.0, "contribution": -0.4}],
+        }
+        for place in range(6)
+    ]  # fmt: skip
+    leaks = [
+        {"check": check, "feature": None, "figure": 0.8, "limit": 0.95, "verdict": "clean", "sentence": f"Nothing found by {check}."}
+        for check in ("single feature", "collapse", "overlap")
+    ]  # fmt: skip
+    return {
+        "importance": {"permutation": permutation, "shap": shap}, "ablation": ablation, "leaks": leaks,
+        "misses": misses, "misses_sentence": "The worst misses were regular customers who left without a sign.",
+    }  # fmt: skip
+
+
+def made_up_diagnosis(currency: str = "USD") -> dict:
+    "diagnosis.json of a made-up run, in the shape of the real one."
+    bins = made_up_policy("x", "X", "candidate", 1300, shift=0, spread=100)["calibration"]
+    edges = [place / 4 for place in range(-24, 13)]  # log odds
+    weeks = [
+        {
+            "as_of": f"2017-{9 + (11 + 7 * week) // 31:02d}-{(11 + 7 * week) % 30 or 1:02d} 05:00:00", "rows": 2300,
+            "auc": interval(0.86 - 0.004 * week, 0.02), "profit_per_week": interval(120 - 30 * (week == 3), 70),
+            "against_rule": interval(70 - 90 * (week == 3), 60),
+        }
+        for week in range(6)
+    ]  # fmt: skip
+    return {
+        "model": {"name": "logistic_regression", "label": "Logistic regression"},
+        "currency": currency, "unit": "household", "unit_plural": "households",
+        "operating_point": {
+            "threshold": 0.12, "precision": 0.41, "recall": 0.2,
+            "confusion": {"offered_lapsed": 984, "offered_stayed": 1416, "left_lapsed": 990, "left_stayed": 10410},
+            "money": {"kept": 640.0, "wasted": 236.0, "missed": 410.0, "offers_cost": 400.0, "running": 25.0},
+        },
+        "calibration": {"bins": bins, "expected_error": 0.011, "slope": interval(1.02, 0.08), "intercept": interval(0, 0.1)},
+        "scores": {
+            "edges": edges,
+            "lapsed": [round(90 * math.exp(-((x + 1.2) ** 2) / 4)) for x in edges[:-1]],
+            "stayed": [round(900 * math.exp(-((x + 3.4) ** 2) / 4)) for x in edges[:-1]],
+        },
+        "weeks": weeks,
+        "learning": [
+            {
+                "share": share, "units": round(2300 * share), "rows": round(34000 * share),
+                "profit_per_week": interval(160 - 60 * (1 - share) ** 2, 60), "auc": interval(0.86, 0.01),
+                "average_precision": interval(0.47, 0.03),
+            }
+            for share in (0.1, 0.25, 0.5, 0.75, 1.0)
+        ],
+        "learning_sentence": "More of the same data would add little: the last quarter added $4 a week, between −$12 and +$19.",
+        "staleness": [
+            {
+                "weeks": age, "profit_per_week": interval(160 - 3 * age, 60), "auc": interval(0.86 - age / 1000, 0.01),
+                "loss_per_week": interval(3 * age, 12),
+            }
+            for age in (0, 4, 8, 12)
+        ],
+        "staleness_sentence": "A model of twelve weeks ago earns $36 a week less, between −$3 and +$70: not enough evidence that it ages.",
+        **made_up_groups(), **made_up_drivers(),
+    }  # fmt: skip
+
+
+def made_up_compact() -> dict:
+    "compact.json of a made-up run."
+    kinds = {"champion": 41_000, "student": 4_100, "pruned": 12_000, "quantised": 16_000}
+    variants = [
+        {
+            "name": kind, "label": f"Made-up {kind}", "kind": kind, "size_bytes": size, "parity": {}, "auc": 0.86 - 0.004 * place,
+            "average_precision": 0.47, "profit_per_week": interval(160 - 9 * place, 60), "loss_per_week": interval(9.0 * place, 12),
+        }
+        for place, (kind, size) in enumerate(kinds.items())
+    ]  # fmt: skip
+    return {
+        "champion": "logistic_regression",
+        "variants": variants,
+        "chosen": "student",
+        "sentence": "The student costs $9 a week and is a tenth of the size.",
+    }
+
+
+def made_up_tuning() -> dict:
+    "tuned.json of a made-up run."
+    settings = {"logistic_regression": {"c": 0.05}, "xgboost": {"learning_rate": 0.031, "max_depth": 4}}
+    candidates = {
+        name: {
+            "settings": values, "value": 0.3, "default_value": 0.31, "profit_per_week": 130.0, "default_profit_per_week": 121.0,
+            "trials": 40, "pruned": 12, "stopped": "trials", "importance": {key: 1 / len(values) for key in values},
+        }
+        for name, values in settings.items()
+    }  # fmt: skip
+    return {"fingerprint": "0123", "objective": "log_loss", "folds": [], "candidates": candidates}
+
+
 def made_up_features() -> tuple[dict, dict, dict]:
     "features.json, train.json and feature_costs.json of a made-up run."
-    families = {"recency": 2, "frequency": 5, "money": 5, "breadth": 4, "demographics": 3}
+    families = FAMILIES | {"demographics": 3}
     features = [
         {
             "name": f"{family}_{place}", "kind": "number", "family": family,
@@ -165,8 +359,18 @@ def made_up_features() -> tuple[dict, dict, dict]:
         "features": features,
         "slices": [],
     }
-    candidates = [{"name": "logistic_regression", "label": "Logistic regression", "complexity": 1}]
-    trained = {"candidates": candidates, "importance": {"logistic_regression": importance}}
+    candidates = [
+        {
+            "name": name, "label": label, "complexity": complexity, "rounds": None, "features": 16, "artifact": "ab12",
+            "size_bytes": size, "settings": settings, "warnings": [], "validation": {},
+        }
+        for name, label, complexity, size, settings in (
+            ("logistic_regression", "Logistic regression", 2, 41_000, {"c": 0.05}),
+            ("xgboost", "XGBoost", 6, 410_000, {"learning_rate": 0.031, "max_depth": 4}),
+        )
+    ]  # fmt: skip
+    failed = [{"name": "mlp", "label": "Neural network", "reason": "It did not converge in 200 rounds."}]
+    trained = {"candidates": candidates, "failed": failed, "importance": {"logistic_regression": importance}}
     return declared, trained, {feature["name"]: 2.5 for feature in features}
 
 
@@ -204,6 +408,11 @@ def write_project(folder: Path, root: Path, evaluation: dict | None) -> Path:
     artefacts = {
         "reports/evaluation.json": evaluation, "reports/data.json": data, "reports/features.json": declared,
         "reports/train.json": trained, "state/feature_costs.json": costs,
+        "reports/diagnosis.json": made_up_diagnosis(evaluation["currency"]), "reports/gate.json": made_up_gate(),
+        "reports/compact.json": made_up_compact(), "reports/tuned.json": made_up_tuning(),
+        "state/gate_measured.json": {"model": "logistic_regression", "speed": {"one_row_ms": 0.009}},
+        "state/compact_speed.json": {"champion": {"one_row_ms": 0.011, "rows_per_second": 900_000}},
+        "data/features/schema.json": made_up_schema(declared),
         "reports/notebooks/data.ipynb": made_up_notebook("Data"),
         "reports/notebooks/evaluate.ipynb": made_up_notebook("Evaluate"),
     }  # fmt: skip
@@ -218,15 +427,62 @@ def write_project(folder: Path, root: Path, evaluation: dict | None) -> Path:
         "usual_weekly_spend": [80 - row / 10 for row in range(count)],
         "expected_profit": [30 - row / 14 for row in range(count)], "days_since_basket": [30] * count,
     }  # fmt: skip
-    (folder / "data").mkdir()
     pq.write_table(pa.table(offers), folder / "data/offers.parquet")
+    write_explanations(folder, declared)
     return folder
+
+
+def made_up_schema(declared: dict) -> dict:
+    "schema.json of a made-up run: one of the features is the usual spend."
+    features = [{name: row[name] for name in ("name", "kind", "family")} for row in declared["features"]]
+    names = {
+        "entity": "household_id",
+        "time": "as_of",
+        "slice": "slice",
+        "label": "lapsed",
+        "value": "next_spend",
+    }
+    return names | {"horizon_days": 28, "usual_weekly_spend": "money_0", "features": features}
+
+
+def write_explanations(folder: Path, declared: dict) -> None:
+    "Why every unit has its chance, and the snapshots that say what is usual."
+    names, units = [row["name"] for row in declared["features"]], list(range(2500))
+    values = {name: [float((unit * (3 + place)) % 97) for unit in units] for place, name in enumerate(names)}
+    told = [
+        [
+            {
+                "feature": name,
+                "value": values[name][unit],
+                "contribution": math.sin(unit + place) / (place + 1),
+            }
+            for place, name in enumerate(names)
+        ]
+        for unit in units
+    ]
+    odds = [-1.8 + sum(line["contribution"] for line in lines) for lines in told]
+    chances = [1 / (1 + math.exp(-value)) for value in odds]
+    columns = {
+        "household_id": units,
+        "probability": chances,
+        "base": [-1.8] * len(units),
+        "contributions": told,
+    }
+    pq.write_table(pa.table(columns), folder / "data/explanations.parquet")
+    slices = {"household_id": units, "slice": ["next"] * len(units)}
+    pq.write_table(pa.table(slices | values), folder / "data/features/snapshots.parquet")
 
 
 @pytest.fixture
 def evaluation() -> Callable[..., dict]:
     "Make an evaluation: evaluation(currency='EUR', scale=…, shift=…, spread=…)."
     return made_up_evaluation
+
+
+@pytest.fixture
+def gate() -> Callable[..., dict]:
+    "Make a verdict: gate(vetoed=True)."
+    return made_up_gate
 
 
 @pytest.fixture
@@ -244,11 +500,12 @@ def made_up_project(
 
 @pytest.fixture
 def page(root: Path) -> Callable[..., object]:
-    "Run the page in the current folder: page() for the answer, page('views/features.py') for another."
+    "Run the page in the current folder: page() for the answer, page('views/why.py', id='7') for another."
     from streamlit.testing.v1 import AppTest
 
-    def run(view: str | None = None) -> AppTest:
+    def run(view: str | None = None, **query: str) -> AppTest:
         test = AppTest.from_file(str(root / "app" / "main.py"), default_timeout=60)
+        test.query_params.update(query)
         return test.run() if view is None else test.switch_page(view).run()
 
     return run

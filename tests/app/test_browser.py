@@ -8,16 +8,19 @@ import pytest
 pytestmark = pytest.mark.browser
 
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
-PAGES = {"answer": "/", "features": "/features", "notebooks": "/notebooks"}
+PAGES = {
+    "answer": "/", "model": "/model", "why": "/why", "candidates": "/candidates",
+    "features": "/features", "notebooks": "/notebooks",
+}  # fmt: skip
 # Streamlit asks for these to find out below which path it is served; opened directly, a page answers 404.
-PROBES = re.compile(r"/(features|notebooks)/_stcore/(health|host-config)$")
+PROBES = re.compile(r"/(\w+)/_stcore/(health|host-config)$")
 
 
 class Visit:
     "A page as one person sees it, with everything it asked for and complained about."
 
     def __init__(self, browser, address: str, size: str, scheme: str) -> None:
-        width, height = SIZES[size]
+        self.size = width, height = SIZES[size]
         self.context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
         self.page, self.address = self.context.new_page(), address
         self.requests, self.complaints = [], []
@@ -66,6 +69,7 @@ class Visit:
             "document.querySelector('.stMain').clientHeight >= window.innerHeight - 80"
         )
         self.page.screenshot(path=path)
+        self.page.set_viewport_size(dict(zip(("width", "height"), self.size)))
 
 
 @pytest.fixture
@@ -84,15 +88,16 @@ def visit(browser):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_fits_its_window_without_errors_or_outside_requests(
-    visit, served, test_artefacts, name, size, scheme
+def test_every_page_fits_its_window_without_errors_or_outside_requests(
+    visit, served, test_artefacts, size, scheme
 ):
     seen = visit(served, size=size, scheme=scheme)
-    seen.open(PAGES[name])
-    seen.page.locator(".js-plotly-plot .main-svg").first.wait_for()
-    assert seen.overflow() <= 0
-    seen.picture(test_artefacts / f"{name}-{size}-{scheme}.png")
+    for name, path in PAGES.items():
+        seen.open(path)
+        drawn = ".mlw-pushes" if name == "why" else ".js-plotly-plot .main-svg"
+        seen.page.locator(drawn).first.wait_for()
+        assert seen.overflow() <= 0, name
+        seen.picture(test_artefacts / f"{name}-{size}-{scheme}.png")
     assert seen.elsewhere() == []
     assert seen.complaints == []
 
@@ -179,3 +184,53 @@ def test_on_a_phone_the_other_pages_are_one_tap_behind_the_menu(visit, served):
     seen.page.get_by_test_id("stExpandSidebarButton").click()
     seen.page.get_by_role("link", name="Features", exact=True).click()
     seen.page.get_by_role("heading", name="What the model looks at").wait_for()
+
+
+def test_from_the_list_one_gets_to_why_and_back(visit, served):
+    seen = visit(served)
+    seen.open("/")
+    seen.page.get_by_role("link", name="14", exact=True).click()
+    seen.page.get_by_text("Household 14 has a").wait_for()
+    assert urlsplit(seen.page.url).path == "/why" and urlsplit(seen.page.url).query == "id=14"
+    seen.page.get_by_role("link", name="Back to the answer and its list").click()
+    seen.page.get_by_text("Send 400 offers").wait_for()
+    assert seen.complaints == []
+
+
+def test_the_gates_badge_leads_to_what_it_looked_at(visit, served):
+    seen = visit(served)
+    seen.open("/")
+    seen.page.get_by_role("link", name="Blessed: 17 of 17 checks").click()
+    seen.page.get_by_text("The gate's 17 checks").click()
+    seen.page.get_by_text("Made-up check 16").wait_for()
+    assert seen.complaints == []
+
+
+def test_a_link_to_one_case_opens_it_and_a_wrong_one_says_so(visit, served):
+    seen = visit(served)
+    seen.open("/why?id=21")
+    seen.page.get_by_text("Household 21 has a").wait_for()
+    seen.open("/why?id=999999")
+    seen.page.get_by_text("No household 999999 at the date of the next list").wait_for()
+    assert seen.complaints == []
+
+
+def test_somebody_is_found_by_typing_on_the_keyboard(visit, served):
+    seen = visit(served)
+    seen.open("/why")
+    box = seen.page.get_by_role("combobox")
+    box.click()
+    box.fill("1234")
+    seen.page.keyboard.press("Enter")
+    seen.page.get_by_text("Household 1234 has a").wait_for()
+    assert urlsplit(seen.page.url).query == "id=1234"
+
+
+def test_every_part_of_the_model_has_an_address_and_fits_a_phone(visit, served, test_artefacts):
+    seen = visit(served, size="phone", scheme="dark")
+    for part in ("Money", "Over time", "For whom", "What matters", "Mistakes", "Small and fast"):
+        seen.open(f"/model?part={part.replace(' ', '+')}")
+        seen.page.locator(".stMain h3").first.wait_for()
+        assert seen.overflow() <= 0, part
+        seen.picture(test_artefacts / f"model-{part.lower().replace(' ', '-')}-phone-dark.png")
+    assert seen.complaints == []

@@ -38,7 +38,13 @@ def test_the_default_slices_are_those_of_the_parameters(root) -> None:
     section.pop("active_days")
     slices = plan_slices(**section)
     assert [piece.name for piece in slices] == ["train", "validation", "test", "replay", NEXT]
-    assert [len(piece.as_ofs) for piece in slices] == [15, 4, 6, 4, 1]
+    assert [len(piece.as_ofs) for piece in slices] == [12, 3, 10, 4, 1]
+
+
+def test_no_time_need_be_kept_for_a_replay(root) -> None:
+    section = load_params(root).features.model_dump(exclude={"active_days"})
+    names = [piece.name for piece in plan_slices(**{**section, "replay": None})]
+    assert names == ["train", "validation", "test", NEXT]
 
 
 def test_a_label_window_ends_before_the_following_slice_begins() -> None:

@@ -127,3 +127,40 @@ def test_a_unit_twice_at_one_date_is_refused():
 def test_the_grid_always_holds_the_capacity():
     assert curve_sizes(25, 100, 60).tolist() == [0, 25, 50, 60, 75, 100]
     assert curve_sizes(25, 50, 400).tolist() == [0, 25, 50, 400]
+
+
+def test_a_run_in_is_played_and_not_counted(root):
+    from ml_workbench.plan.params import load_params
+
+    economics = load_params(root).charter.economics.model_copy(update={"run_in_weeks": 0})
+    schema = Schema(
+        "member", "as_of", "slice", "left", "spend", 28, "weekly", (Feature("weekly", "number", "money"),)
+    )
+    random = np.random.default_rng(8)
+    rows = pd.DataFrame({"member": np.tile(np.arange(50), 6), "weekly": np.tile(random.gamma(2, 20, 50), 6)})
+    rows["as_of"] = np.repeat(pd.date_range("2024-01-01", periods=6, freq="7D"), 50)
+    rows["left"] = (random.random(300) < 0.3).astype(int)
+    score = random.random(300)
+    whole = panel_of(rows, schema, economics)
+    settled = panel_of(rows, schema, economics.model_copy(update={"run_in_weeks": 2}))
+    both = [simulate(panel, score, sizes=[10], economics=economics) for panel in (whole, settled)]
+    start = panel_of(rows[rows["as_of"] < "2024-01-15"], schema, economics)
+    first = simulate(start, score[:100], sizes=[10], economics=economics)
+    assert settled.weeks == both[1].weeks == 4 and settled.counted.sum() == 200
+    for part in ("value", "offers", "hits"):
+        assert getattr(both[1], part).sum() + getattr(first, part).sum() == pytest.approx(
+            getattr(both[0], part).sum()
+        )
+
+
+def test_a_run_in_that_leaves_nothing_to_count_is_refused(root):
+    from ml_workbench.plan.params import load_params
+
+    economics = load_params(root).charter.economics.model_copy(update={"run_in_weeks": 2})
+    schema = Schema(
+        "member", "as_of", "slice", "left", "spend", 28, "weekly", (Feature("weekly", "number", "money"),)
+    )
+    rows = pd.DataFrame({"member": [1, 1], "weekly": [9.0, 9.0], "left": [0, 1]})
+    rows["as_of"] = pd.date_range("2024-01-01", periods=2, freq="7D")
+    with pytest.raises(TrainingError, match="run_in_weeks: 2 leaves none of 2 weeks to count"):
+        panel_of(rows, schema, economics)

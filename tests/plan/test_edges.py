@@ -21,7 +21,7 @@ COMMITTED = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text
     [
         ("charter.economics.offer_cost", float("inf")),
         ("charter.economics.offer_cost", float("nan")),
-        ("train.xgboost_lambda", float("inf")),
+        ("gate.maximum_size_mb", float("inf")),
         ("charter.review_date", "2018-99-99"),
         ("charter.review_date", "20180402"),
         ("features.first_as_of", "2017-03-20 05:00+02:00"),

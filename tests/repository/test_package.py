@@ -27,7 +27,13 @@ RESEARCH_ONLY = (
     "nbdev",
 )
 # These run stages, and need the extra `pipeline`; every other module must import without it.
-PIPELINE = ("ml_workbench.run.",)
+PIPELINE = (
+    "ml_workbench.run.",
+    *(f"ml_workbench.model.{name}" for name in ("graph", "conversion", "variants", "compact")),  # write ONNX
+    "ml_workbench.model.studies",
+    "ml_workbench.model.searches",
+    "ml_workbench.model.tuning",
+)
 
 
 def environment(**variables: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_workbench.model.catalogue import Catalogue, read_catalogue
+from ml_workbench.page.catalogue import Catalogue, read_catalogue
 from ml_workbench.plan.errors import WorkbenchError
 from ml_workbench.plan.files import write_json
 from ml_workbench.run.catalogue import as_table, write_page

@@ -27,7 +27,8 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["stage", "check", "why", "compare", "export", "catalogue", "app", "version"]
+    "name",
+    ["stage", "tune", "check", "why", "gate", "compare", "export", "catalogue", "app", "version"],
 )
 def test_the_help_lists_every_command(name: str) -> None:
     assert name in CliRunner().invoke(cli, ["--help"]).output
@@ -49,7 +50,10 @@ def test_version_is_the_packages(call) -> None:
 def test_an_error_is_one_line_without_traceback(call) -> None:
     shown = call("stage", "nope")
     assert shown.exit_code == 1
-    assert shown.stderr == "error: there is no stage 'nope': known: data, evaluate, features, train\n"
+    assert (
+        shown.stderr
+        == "error: there is no stage 'nope': known: compact, data, diagnose, evaluate, features, gate, train, tune\n"
+    )
 
 
 def test_debug_shows_the_traceback(call) -> None:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_workbench.model.catalogue import families, read_catalogue
-from ml_workbench.model.story import (
+from ml_workbench.page.catalogue import families, read_catalogue
+from ml_workbench.page.story import (
     MONTH,
     Span,
     answer_from,
@@ -26,6 +26,7 @@ from ml_workbench.model.story import (
     read_answer,
     read_notebook,
     read_offers,
+    telling,
     ticks,
     verdict,
 )
@@ -68,6 +69,25 @@ def said(raw: dict, offers: int = 400):
 
 
 PROPOSED = "Send 400 offers: expected +$260 a month, between +$217 and +$303, against the rule."
+
+
+def test_the_answer_carries_the_choice_by_parsimony_where_the_evaluation_made_one():
+    raw = evaluation(policy("model", "candidate", [0, 90, 120], [0, 40, 60]))
+    assert answer_from(raw).parsimony == ""
+    assert answer_from(raw | {"parsimony": {"sentence": "Keep it simple."}}).parsimony == "Keep it simple."
+    raw["proposal"]["parsimony"] = "The simplest will do."
+    assert answer_from(raw).parsimony == "The simplest will do."
+
+
+def test_of_many_candidates_the_proposal_and_its_strongest_rival_are_drawn():
+    names = ("model", "weak", "strong")
+    candidates = [
+        policy(name, "candidate", [0, 90, value], [0, 40, 60]) for name, value in zip(names, (120, 80, 130))
+    ]
+    rule = policy("rule", "rule", [0, 50, 60], [0, 0, 0])
+    drawn = telling(answer_from(evaluation(*candidates, rule)))
+    assert [line.name for line in drawn] == ["model", "strong", "rule"]
+    assert [line.name for line in telling(answer_from(evaluation(candidates[0], rule)))] == ["model", "rule"]
 
 
 def test_at_capacity_the_evaluations_own_sentence_is_shown():
@@ -307,6 +327,19 @@ def test_a_catalogue_before_training_is_still_a_catalogue(tmp_path):
     features, model = catalogue(tmp_path, trained=False)
     assert model is None
     assert {(row.importance, row.cost_ms) for row in features} == {(None, None)}
+
+
+def test_the_catalogue_prefers_the_worth_that_the_diagnosis_found(tmp_path):
+    catalogue(tmp_path)
+    rows = [{"feature": "recency", "family": "recency", "importance": 0.4, "sd": 0.1}]
+    diagnosed = {"model": {"name": "third", "label": "Third"}, "importance": {"permutation": rows}}
+    write(tmp_path / "reports/diagnosis.json", diagnosed)
+    features, model = read_catalogue(tmp_path)
+    assert model == "Third"
+    assert {row.name: row.importance for row in features}["recency"] == 0.4
+    write(tmp_path / "reports/diagnosis.json", {"model": {}})
+    with pytest.raises(WorkbenchError, match="dvc repro --force diagnose"):
+        read_catalogue(tmp_path)
 
 
 def test_the_catalogue_shows_worth_to_the_proposed_model(tmp_path):
