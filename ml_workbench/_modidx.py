@@ -4082,6 +4082,7 @@ d = {
             "ml_workbench.run.gate._append": ("run/gate.html#_append", "ml_workbench/run/gate.py"),
             "ml_workbench.run.gate._changed": ("run/gate.html#_changed", "ml_workbench/run/gate.py"),
             "ml_workbench.run.gate._columns": ("run/gate.html#_columns", "ml_workbench/run/gate.py"),
+            "ml_workbench.run.gate._damaged": ("run/gate.html#_damaged", "ml_workbench/run/gate.py"),
             "ml_workbench.run.gate._mark": ("run/gate.html#_mark", "ml_workbench/run/gate.py"),
             "ml_workbench.run.gate._record": ("run/gate.html#_record", "ml_workbench/run/gate.py"),
             "ml_workbench.run.gate._utc_now": ("run/gate.html#_utc_now", "ml_workbench/run/gate.py"),

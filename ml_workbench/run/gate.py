@@ -46,7 +46,7 @@ def read_verdict(
     return verdict
 
 
-# %% ../../nbs/run/gate.ipynb #dc0e26c2
+# %% ../../nbs/run/gate.ipynb #eb718fc3
 def _changed(root: Path, verdict: Verdict, before: Any) -> list[str]:
     "What is not as it was when the gate judged."
     if not isinstance(before, dict) or not isinstance(before.get("reports"), dict):
@@ -60,11 +60,20 @@ def _changed(root: Path, verdict: Verdict, before: Any) -> list[str]:
     manifest = Path("models") / verdict.model / "manifest.json"
     if verdict.artifact is not None and (held := fingerprint(root / manifest)) != verdict.artifact:
         found.append(f"{manifest.parent} {'is missing' if held is None else 'has changed'}")
+    elif verdict.artifact is not None and (damaged := _damaged(root / manifest)):
+        found.append(f"{manifest.parent / damaged} is not the file that was judged")
     if rounded(now["limits"]) != before.get("limits"):
         found.append("section gate of params.yaml has changed")
     if now["champion"] != before.get("champion"):
         found.append("the model in use (gate.champion) has changed")
     return found
+
+
+def _damaged(manifest: Path) -> str | None:
+    "The first file of a model that is not what its manifest says, None when all are."
+    listed = read_json(manifest).get("files", [])
+    wrong = (each["name"] for each in listed if fingerprint(manifest.parent / each["name"]) != each["sha256"])
+    return next(wrong, None)
 
 
 # %% ../../nbs/run/gate.ipynb #b5532c75

@@ -252,3 +252,17 @@ def test_the_last_signature_that_covers_the_verdict_is_shown(project):
     found = standing(project)
     assert found.override.by == "Bob" and found.allowed
     assert not replace(found, override=None).allowed
+
+
+def test_a_file_that_is_not_what_its_manifest_says_is_not_what_was_judged(project):
+    folder = project / "models/xgboost"
+    (folder / "model.onnx").write_bytes(b"as written")
+    held = {"name": "model.onnx", "sha256": fingerprint(folder / "model.onnx"), "size": 10}
+    write_json(folder / "manifest.json", {"format": 1, "files": [held]})
+    judge(project, RANKS)
+    assert run().exit_code == 0
+    (folder / "model.onnx").write_bytes(b"exchanged!")
+    done = run()
+    assert done.exit_code == 1 and "models/xgboost/model.onnx is not the file that was judged" in done.stderr
+    with pytest.raises(GateError, match="is not the file that was judged"):
+        release_allowed(project)
