@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from ml_workbench.page.blessing import Blessing, read_blessing
+from ml_workbench.page.earned import Report, Source, read_report, source_of
 from ml_workbench.page.story import Answer, Fact, read_answer
 from ml_workbench.plan.charter import Charter
 from ml_workbench.plan.errors import ParamsError, SettingsError, WorkbenchError
@@ -42,6 +43,8 @@ def _message(title: str, body: str) -> None:
 @contextmanager
 def explained(
     title: str = "No results to show yet",  # heading of the message
+    *,
+    more: str = "",  # what else can be seen meanwhile, as HTML
 ) -> Iterator[None]:
     "Show what is missing and how to get it instead of a traceback, and end the page there."
     try:
@@ -52,7 +55,7 @@ def explained(
         _message(
             title,
             "<p>To produce everything that this page shows, run this in the project's folder, then reload:</p>"
-            f"<pre>make run</pre><p class='mlw-small'>{_relative(error)}</p>",
+            f"<pre>make run</pre><p class='mlw-small'>{_relative(error)}</p>{more}",
         )
 
 
@@ -99,6 +102,31 @@ def blessing_of(root: Path, model: str) -> Blessing:
     reports = root / "reports"
     files = (reports / "gate.json", reports / "overrides.json", reports / "train.json")
     return cached(read_blessing, root, model, files=files)
+
+
+def report_of(root: Path) -> Report:
+    "What the attribution found."
+    return cached(read_report, root, files=(root / "reports" / "attribution.json",))
+
+
+def sources_of(root: Path, report: Report) -> tuple[Source, Fact]:
+    "Where the figures of the attribution come from: for the figures, and the commit for the list."
+    notebook = root / "reports" / "notebooks" / "attribution.ipynb"
+    page = "notebooks?stage=Attribution" if notebook.is_file() else ""
+    files = (root / "reports" / "attribution.json", root / ".git" / "logs" / "HEAD", notebook)
+    return cached(source_of, root, report, page, files=files)
+
+
+def take_away(label: str, make: Callable[[], str], file_name: str, mime: str) -> None:
+    "A button that hands out a file, made only when somebody asks for it."
+    st.download_button(
+        label, make, file_name=file_name, mime=mime, icon=":material/download:", on_click="ignore"
+    )
+
+
+def style() -> str:
+    "The page's style sheet, for files that are taken away."
+    return (Path(__file__).parent / "style.css").read_text()
 
 
 def unit() -> str:
@@ -181,7 +209,18 @@ def note(text: str) -> None:
     st.html(f"<p class='mlw-small'>{prose(text)}</p>")
 
 
-ORDER = ("Data", "Features", "Tune", "Train", "Evaluate", "Diagnose", "Compact", "Gate")
+ORDER = (
+    "Data",
+    "Features",
+    "Tune",
+    "Train",
+    "Evaluate",
+    "Diagnose",
+    "Compact",
+    "Gate",
+    "Replay",
+    "Attribution",
+)
 
 
 def executed(folder: Path) -> dict[str, Path]:

@@ -138,7 +138,10 @@ def amounts(found: Sequence[Run]) -> go.Figure:
     )  # fmt: skip
     at = marks(min(span.low for span in spans), max(span.high for span in spans), count=4)
     names = [run.name if len(run.name) <= 18 else f"{run.name[:17]}…" for run in ranked]
+    ends = [*at, *(end for span in spans for end in span)]
+    room = 0.08 * ((max(ends) - min(ends)) or 1.0)  # so that the outermost amounts are written in full
     figure.update_xaxes(
+        range=[min(ends) - room, max(ends) + room],
         tickvals=at,
         ticktext=[money(mark, currency) for mark in at],
         fixedrange=True,

@@ -391,6 +391,28 @@ d = {
                 "ml_workbench/data/features.py",
             ),
         },
+        "ml_workbench.data.outcomes": {
+            "ml_workbench.data.outcomes.Outcome": (
+                "data/outcomes.html#outcome",
+                "ml_workbench/data/outcomes.py",
+            ),
+            "ml_workbench.data.outcomes._check": (
+                "data/outcomes.html#_check",
+                "ml_workbench/data/outcomes.py",
+            ),
+            "ml_workbench.data.outcomes._in_time": (
+                "data/outcomes.html#_in_time",
+                "ml_workbench/data/outcomes.py",
+            ),
+            "ml_workbench.data.outcomes.outcome_named": (
+                "data/outcomes.html#outcome_named",
+                "ml_workbench/data/outcomes.py",
+            ),
+            "ml_workbench.data.outcomes.read_outcome": (
+                "data/outcomes.html#read_outcome",
+                "ml_workbench/data/outcomes.py",
+            ),
+        },
         "ml_workbench.data.sources": {
             "ml_workbench.data.sources.DuckDB": ("data/sources.html#duckdb", "ml_workbench/data/sources.py"),
             "ml_workbench.data.sources.DuckDB.relation": (
@@ -581,6 +603,474 @@ d = {
             ),
             "ml_workbench.data.tables._money": ("data/tables.html#_money", "ml_workbench/data/tables.py"),
             "ml_workbench.data.tables._week": ("data/tables.html#_week", "ml_workbench/data/tables.py"),
+        },
+        "ml_workbench.estimators.bayes": {
+            "ml_workbench.estimators.bayes.Belief": (
+                "estimators/bayes.html#belief",
+                "ml_workbench/estimators/bayes.py",
+            ),
+            "ml_workbench.estimators.bayes.Prior": (
+                "estimators/bayes.html#prior",
+                "ml_workbench/estimators/bayes.py",
+            ),
+            "ml_workbench.estimators.bayes.Prior.__post_init__": (
+                "estimators/bayes.html#prior.__post_init__",
+                "ml_workbench/estimators/bayes.py",
+            ),
+            "ml_workbench.estimators.bayes._density": (
+                "estimators/bayes.html#_density",
+                "ml_workbench/estimators/bayes.py",
+            ),
+            "ml_workbench.estimators.bayes._gain": (
+                "estimators/bayes.html#_gain",
+                "ml_workbench/estimators/bayes.py",
+            ),
+            "ml_workbench.estimators.bayes.bayesian": (
+                "estimators/bayes.html#bayesian",
+                "ml_workbench/estimators/bayes.py",
+            ),
+            "ml_workbench.estimators.bayes.belief": (
+                "estimators/bayes.html#belief",
+                "ml_workbench/estimators/bayes.py",
+            ),
+            "ml_workbench.estimators.bayes.relative_effect": (
+                "estimators/bayes.html#relative_effect",
+                "ml_workbench/estimators/bayes.py",
+            ),
+            "ml_workbench.estimators.bayes.shrunk": (
+                "estimators/bayes.html#shrunk",
+                "ml_workbench/estimators/bayes.py",
+            ),
+        },
+        "ml_workbench.estimators.covariates": {
+            "ml_workbench.estimators.covariates.Fit": (
+                "estimators/covariates.html#fit",
+                "ml_workbench/estimators/covariates.py",
+            ),
+            "ml_workbench.estimators.covariates._inverse": (
+                "estimators/covariates.html#_inverse",
+                "ml_workbench/estimators/covariates.py",
+            ),
+            "ml_workbench.estimators.covariates._of_mean": (
+                "estimators/covariates.html#_of_mean",
+                "ml_workbench/estimators/covariates.py",
+            ),
+            "ml_workbench.estimators.covariates._positive": (
+                "estimators/covariates.html#_positive",
+                "ml_workbench/estimators/covariates.py",
+            ),
+            "ml_workbench.estimators.covariates._satterthwaite": (
+                "estimators/covariates.html#_satterthwaite",
+                "ml_workbench/estimators/covariates.py",
+            ),
+            "ml_workbench.estimators.covariates.as_means": (
+                "estimators/covariates.html#as_means",
+                "ml_workbench/estimators/covariates.py",
+            ),
+            "ml_workbench.estimators.covariates.compared": (
+                "estimators/covariates.html#compared",
+                "ml_workbench/estimators/covariates.py",
+            ),
+            "ml_workbench.estimators.covariates.fit_arm": (
+                "estimators/covariates.html#fit_arm",
+                "ml_workbench/estimators/covariates.py",
+            ),
+        },
+        "ml_workbench.estimators.guardrails": {
+            "ml_workbench.estimators.guardrails.Guard": (
+                "estimators/guardrails.html#guard",
+                "ml_workbench/estimators/guardrails.py",
+            ),
+            "ml_workbench.estimators.guardrails._sentence": (
+                "estimators/guardrails.html#_sentence",
+                "ml_workbench/estimators/guardrails.py",
+            ),
+            "ml_workbench.estimators.guardrails.guardrail": (
+                "estimators/guardrails.html#guardrail",
+                "ml_workbench/estimators/guardrails.py",
+            ),
+        },
+        "ml_workbench.estimators.lifts": {
+            "ml_workbench.estimators.lifts.Comparison": (
+                "estimators/lifts.html#comparison",
+                "ml_workbench/estimators/lifts.py",
+            ),
+            "ml_workbench.estimators.lifts.Comparison.lift": (
+                "estimators/lifts.html#comparison.lift",
+                "ml_workbench/estimators/lifts.py",
+            ),
+            "ml_workbench.estimators.lifts.Lift": (
+                "estimators/lifts.html#lift",
+                "ml_workbench/estimators/lifts.py",
+            ),
+            "ml_workbench.estimators.lifts.Lift.critical": (
+                "estimators/lifts.html#lift.critical",
+                "ml_workbench/estimators/lifts.py",
+            ),
+            "ml_workbench.estimators.lifts.Lift.mde": (
+                "estimators/lifts.html#lift.mde",
+                "ml_workbench/estimators/lifts.py",
+            ),
+            "ml_workbench.estimators.lifts.Lift.total": (
+                "estimators/lifts.html#lift.total",
+                "ml_workbench/estimators/lifts.py",
+            ),
+            "ml_workbench.estimators.lifts.Lift.verdict": (
+                "estimators/lifts.html#lift.verdict",
+                "ml_workbench/estimators/lifts.py",
+            ),
+            "ml_workbench.estimators.lifts._columns": (
+                "estimators/lifts.html#_columns",
+                "ml_workbench/estimators/lifts.py",
+            ),
+            "ml_workbench.estimators.lifts._is_constant": (
+                "estimators/lifts.html#_is_constant",
+                "ml_workbench/estimators/lifts.py",
+            ),
+            "ml_workbench.estimators.lifts._of_relative": (
+                "estimators/lifts.html#_of_relative",
+                "ml_workbench/estimators/lifts.py",
+            ),
+            "ml_workbench.estimators.lifts._p_value": (
+                "estimators/lifts.html#_p_value",
+                "ml_workbench/estimators/lifts.py",
+            ),
+            "ml_workbench.estimators.lifts._pair": (
+                "estimators/lifts.html#_pair",
+                "ml_workbench/estimators/lifts.py",
+            ),
+            "ml_workbench.estimators.lifts._rarer": (
+                "estimators/lifts.html#_rarer",
+                "ml_workbench/estimators/lifts.py",
+            ),
+            "ml_workbench.estimators.lifts._rough": (
+                "estimators/lifts.html#_rough",
+                "ml_workbench/estimators/lifts.py",
+            ),
+            "ml_workbench.estimators.lifts._side": (
+                "estimators/lifts.html#_side",
+                "ml_workbench/estimators/lifts.py",
+            ),
+            "ml_workbench.estimators.lifts._unknown": (
+                "estimators/lifts.html#_unknown",
+                "ml_workbench/estimators/lifts.py",
+            ),
+            "ml_workbench.estimators.lifts.lift": (
+                "estimators/lifts.html#lift",
+                "ml_workbench/estimators/lifts.py",
+            ),
+            "ml_workbench.estimators.lifts.units_for_normal": (
+                "estimators/lifts.html#units_for_normal",
+                "ml_workbench/estimators/lifts.py",
+            ),
+        },
+        "ml_workbench.estimators.moments": {
+            "ml_workbench.estimators.moments.Moments": (
+                "estimators/moments.html#moments",
+                "ml_workbench/estimators/moments.py",
+            ),
+            "ml_workbench.estimators.moments.Moments.covariance": (
+                "estimators/moments.html#moments.covariance",
+                "ml_workbench/estimators/moments.py",
+            ),
+            "ml_workbench.estimators.moments.Moments.of": (
+                "estimators/moments.html#moments.of",
+                "ml_workbench/estimators/moments.py",
+            ),
+            "ml_workbench.estimators.moments.Moments.position": (
+                "estimators/moments.html#moments.position",
+                "ml_workbench/estimators/moments.py",
+            ),
+            "ml_workbench.estimators.moments.Moments.select": (
+                "estimators/moments.html#moments.select",
+                "ml_workbench/estimators/moments.py",
+            ),
+            "ml_workbench.estimators.moments.Moments.variance": (
+                "estimators/moments.html#moments.variance",
+                "ml_workbench/estimators/moments.py",
+            ),
+            "ml_workbench.estimators.moments.merged": (
+                "estimators/moments.html#merged",
+                "ml_workbench/estimators/moments.py",
+            ),
+            "ml_workbench.estimators.moments.moments_from_sums": (
+                "estimators/moments.html#moments_from_sums",
+                "ml_workbench/estimators/moments.py",
+            ),
+            "ml_workbench.estimators.moments.moments_of": (
+                "estimators/moments.html#moments_of",
+                "ml_workbench/estimators/moments.py",
+            ),
+        },
+        "ml_workbench.estimators.multiplicity": {
+            "ml_workbench.estimators.multiplicity.adjusted": (
+                "estimators/multiplicity.html#adjusted",
+                "ml_workbench/estimators/multiplicity.py",
+            ),
+            "ml_workbench.estimators.multiplicity.spoken": (
+                "estimators/multiplicity.html#spoken",
+                "ml_workbench/estimators/multiplicity.py",
+            ),
+        },
+        "ml_workbench.estimators.observational": {
+            "ml_workbench.estimators.observational.Credibility": (
+                "estimators/observational.html#credibility",
+                "ml_workbench/estimators/observational.py",
+            ),
+            "ml_workbench.estimators.observational.Observed": (
+                "estimators/observational.html#observed",
+                "ml_workbench/estimators/observational.py",
+            ),
+            "ml_workbench.estimators.observational.Panel": (
+                "estimators/observational.html#panel",
+                "ml_workbench/estimators/observational.py",
+            ),
+            "ml_workbench.estimators.observational.Panel.__post_init__": (
+                "estimators/observational.html#panel.__post_init__",
+                "ml_workbench/estimators/observational.py",
+            ),
+            "ml_workbench.estimators.observational._library": (
+                "estimators/observational.html#_library",
+                "ml_workbench/estimators/observational.py",
+            ),
+            "ml_workbench.estimators.observational._long": (
+                "estimators/observational.html#_long",
+                "ml_workbench/estimators/observational.py",
+            ),
+            "ml_workbench.estimators.observational._told": (
+                "estimators/observational.html#_told",
+                "ml_workbench/estimators/observational.py",
+            ),
+            "ml_workbench.estimators.observational.credibility": (
+                "estimators/observational.html#credibility",
+                "ml_workbench/estimators/observational.py",
+            ),
+            "ml_workbench.estimators.observational.difference_in_differences": (
+                "estimators/observational.html#difference_in_differences",
+                "ml_workbench/estimators/observational.py",
+            ),
+            "ml_workbench.estimators.observational.placebos_in_time": (
+                "estimators/observational.html#placebos_in_time",
+                "ml_workbench/estimators/observational.py",
+            ),
+            "ml_workbench.estimators.observational.placebos_in_units": (
+                "estimators/observational.html#placebos_in_units",
+                "ml_workbench/estimators/observational.py",
+            ),
+            "ml_workbench.estimators.observational.synthetic_difference_in_differences": (
+                "estimators/observational.html#synthetic_difference_in_differences",
+                "ml_workbench/estimators/observational.py",
+            ),
+        },
+        "ml_workbench.estimators.ratios": {
+            "ml_workbench.estimators.ratios.Pair": (
+                "estimators/ratios.html#pair",
+                "ml_workbench/estimators/ratios.py",
+            ),
+            "ml_workbench.estimators.ratios.Pair.absolute": (
+                "estimators/ratios.html#pair.absolute",
+                "ml_workbench/estimators/ratios.py",
+            ),
+            "ml_workbench.estimators.ratios.Pair.difference": (
+                "estimators/ratios.html#pair.difference",
+                "ml_workbench/estimators/ratios.py",
+            ),
+            "ml_workbench.estimators.ratios.Pair.standard_error": (
+                "estimators/ratios.html#pair.standard_error",
+                "ml_workbench/estimators/ratios.py",
+            ),
+            "ml_workbench.estimators.ratios.delta": (
+                "estimators/ratios.html#delta",
+                "ml_workbench/estimators/ratios.py",
+            ),
+            "ml_workbench.estimators.ratios.delta_error": (
+                "estimators/ratios.html#delta_error",
+                "ml_workbench/estimators/ratios.py",
+            ),
+            "ml_workbench.estimators.ratios.fieller": (
+                "estimators/ratios.html#fieller",
+                "ml_workbench/estimators/ratios.py",
+            ),
+            "ml_workbench.estimators.ratios.log_delta": (
+                "estimators/ratios.html#log_delta",
+                "ml_workbench/estimators/ratios.py",
+            ),
+            "ml_workbench.estimators.ratios.relative_lift": (
+                "estimators/ratios.html#relative_lift",
+                "ml_workbench/estimators/ratios.py",
+            ),
+        },
+        "ml_workbench.estimators.sample": {
+            "ml_workbench.estimators.sample.SampleRatio": (
+                "estimators/sample.html#sampleratio",
+                "ml_workbench/estimators/sample.py",
+            ),
+            "ml_workbench.estimators.sample.SampleRatio.stop": (
+                "estimators/sample.html#sampleratio.stop",
+                "ml_workbench/estimators/sample.py",
+            ),
+            "ml_workbench.estimators.sample._checked": (
+                "estimators/sample.html#_checked",
+                "ml_workbench/estimators/sample.py",
+            ),
+            "ml_workbench.estimators.sample._p_value": (
+                "estimators/sample.html#_p_value",
+                "ml_workbench/estimators/sample.py",
+            ),
+            "ml_workbench.estimators.sample._sentence": (
+                "estimators/sample.html#_sentence",
+                "ml_workbench/estimators/sample.py",
+            ),
+            "ml_workbench.estimators.sample.srm": (
+                "estimators/sample.html#srm",
+                "ml_workbench/estimators/sample.py",
+            ),
+        },
+        "ml_workbench.estimators.scenarios": {
+            "ml_workbench.estimators.scenarios.Coverage": (
+                "estimators/scenarios.html#coverage",
+                "ml_workbench/estimators/scenarios.py",
+            ),
+            "ml_workbench.estimators.scenarios.Sample": (
+                "estimators/scenarios.html#sample",
+                "ml_workbench/estimators/scenarios.py",
+            ),
+            "ml_workbench.estimators.scenarios.Sample.lift": (
+                "estimators/scenarios.html#sample.lift",
+                "ml_workbench/estimators/scenarios.py",
+            ),
+            "ml_workbench.estimators.scenarios.Scenario": (
+                "estimators/scenarios.html#scenario",
+                "ml_workbench/estimators/scenarios.py",
+            ),
+            "ml_workbench.estimators.scenarios.Scenario.draw": (
+                "estimators/scenarios.html#scenario.draw",
+                "ml_workbench/estimators/scenarios.py",
+            ),
+            "ml_workbench.estimators.scenarios._is_accepted": (
+                "estimators/scenarios.html#_is_accepted",
+                "ml_workbench/estimators/scenarios.py",
+            ),
+            "ml_workbench.estimators.scenarios._moments": (
+                "estimators/scenarios.html#_moments",
+                "ml_workbench/estimators/scenarios.py",
+            ),
+            "ml_workbench.estimators.scenarios._sofar": (
+                "estimators/scenarios.html#_sofar",
+                "ml_workbench/estimators/scenarios.py",
+            ),
+            "ml_workbench.estimators.scenarios.coverage": (
+                "estimators/scenarios.html#coverage",
+                "ml_workbench/estimators/scenarios.py",
+            ),
+            "ml_workbench.estimators.scenarios.false_alarms": (
+                "estimators/scenarios.html#false_alarms",
+                "ml_workbench/estimators/scenarios.py",
+            ),
+            "ml_workbench.estimators.scenarios.samples": (
+                "estimators/scenarios.html#samples",
+                "ml_workbench/estimators/scenarios.py",
+            ),
+        },
+        "ml_workbench.estimators.segments": {
+            "ml_workbench.estimators.segments.Interaction": (
+                "estimators/segments.html#interaction",
+                "ml_workbench/estimators/segments.py",
+            ),
+            "ml_workbench.estimators.segments.Level": (
+                "estimators/segments.html#level",
+                "ml_workbench/estimators/segments.py",
+            ),
+            "ml_workbench.estimators.segments._judged": (
+                "estimators/segments.html#_judged",
+                "ml_workbench/estimators/segments.py",
+            ),
+            "ml_workbench.estimators.segments._sentence": (
+                "estimators/segments.html#_sentence",
+                "ml_workbench/estimators/segments.py",
+            ),
+            "ml_workbench.estimators.segments.heterogeneity": (
+                "estimators/segments.html#heterogeneity",
+                "ml_workbench/estimators/segments.py",
+            ),
+            "ml_workbench.estimators.segments.interaction": (
+                "estimators/segments.html#interaction",
+                "ml_workbench/estimators/segments.py",
+            ),
+        },
+        "ml_workbench.estimators.sequential": {
+            "ml_workbench.estimators.sequential.reach": (
+                "estimators/sequential.html#reach",
+                "ml_workbench/estimators/sequential.py",
+            ),
+            "ml_workbench.estimators.sequential.rho": (
+                "estimators/sequential.html#rho",
+                "ml_workbench/estimators/sequential.py",
+            ),
+            "ml_workbench.estimators.sequential.sequential_interval": (
+                "estimators/sequential.html#sequential_interval",
+                "ml_workbench/estimators/sequential.py",
+            ),
+        },
+        "ml_workbench.estimators.timing": {
+            "ml_workbench.estimators.timing.Look": (
+                "estimators/timing.html#look",
+                "ml_workbench/estimators/timing.py",
+            ),
+            "ml_workbench.estimators.timing.OverTime": (
+                "estimators/timing.html#overtime",
+                "ml_workbench/estimators/timing.py",
+            ),
+            "ml_workbench.estimators.timing.Trend": (
+                "estimators/timing.html#trend",
+                "ml_workbench/estimators/timing.py",
+            ),
+            "ml_workbench.estimators.timing._Comparing": (
+                "estimators/timing.html#_comparing",
+                "ml_workbench/estimators/timing.py",
+            ),
+            "ml_workbench.estimators.timing._Comparing.of": (
+                "estimators/timing.html#_comparing.of",
+                "ml_workbench/estimators/timing.py",
+            ),
+            "ml_workbench.estimators.timing._amount": (
+                "estimators/timing.html#_amount",
+                "ml_workbench/estimators/timing.py",
+            ),
+            "ml_workbench.estimators.timing._linearised": (
+                "estimators/timing.html#_linearised",
+                "ml_workbench/estimators/timing.py",
+            ),
+            "ml_workbench.estimators.timing._sentence": (
+                "estimators/timing.html#_sentence",
+                "ml_workbench/estimators/timing.py",
+            ),
+            "ml_workbench.estimators.timing._trend": (
+                "estimators/timing.html#_trend",
+                "ml_workbench/estimators/timing.py",
+            ),
+            "ml_workbench.estimators.timing.combined": (
+                "estimators/timing.html#combined",
+                "ml_workbench/estimators/timing.py",
+            ),
+            "ml_workbench.estimators.timing.over_time": (
+                "estimators/timing.html#over_time",
+                "ml_workbench/estimators/timing.py",
+            ),
+        },
+        "ml_workbench.estimators.triggered": {
+            "ml_workbench.estimators.triggered.Triggered": (
+                "estimators/triggered.html#triggered",
+                "ml_workbench/estimators/triggered.py",
+            ),
+            "ml_workbench.estimators.triggered._diluted": (
+                "estimators/triggered.html#_diluted",
+                "ml_workbench/estimators/triggered.py",
+            ),
+            "ml_workbench.estimators.triggered.triggered": (
+                "estimators/triggered.html#triggered",
+                "ml_workbench/estimators/triggered.py",
+            ),
         },
         "ml_workbench.examine.cuts": {
             "ml_workbench.examine.cuts.Slicing": (
@@ -1204,6 +1694,2038 @@ d = {
             "ml_workbench.examine.what_if.window": (
                 "examine/what_if.html#window",
                 "ml_workbench/examine/what_if.py",
+            ),
+        },
+        "ml_workbench.experiment.accounting": {
+            "ml_workbench.experiment.accounting.Count": (
+                "experiment/accounting.html#count",
+                "ml_workbench/experiment/accounting.py",
+            ),
+            "ml_workbench.experiment.accounting.Facts": (
+                "experiment/accounting.html#facts",
+                "ml_workbench/experiment/accounting.py",
+            ),
+            "ml_workbench.experiment.accounting._claimed": (
+                "experiment/accounting.html#_claimed",
+                "ml_workbench/experiment/accounting.py",
+            ),
+            "ml_workbench.experiment.accounting._delivered": (
+                "experiment/accounting.html#_delivered",
+                "ml_workbench/experiment/accounting.py",
+            ),
+            "ml_workbench.experiment.accounting._dicts": (
+                "experiment/accounting.html#_dicts",
+                "ml_workbench/experiment/accounting.py",
+            ),
+            "ml_workbench.experiment.accounting._ones": (
+                "experiment/accounting.html#_ones",
+                "ml_workbench/experiment/accounting.py",
+            ),
+            "ml_workbench.experiment.accounting._units": (
+                "experiment/accounting.html#_units",
+                "ml_workbench/experiment/accounting.py",
+            ),
+            "ml_workbench.experiment.accounting.arms_of": (
+                "experiment/accounting.html#arms_of",
+                "ml_workbench/experiment/accounting.py",
+            ),
+            "ml_workbench.experiment.accounting.day_of": (
+                "experiment/accounting.html#day_of",
+                "ml_workbench/experiment/accounting.py",
+            ),
+            "ml_workbench.experiment.accounting.event_lines": (
+                "experiment/accounting.html#event_lines",
+                "ml_workbench/experiment/accounting.py",
+            ),
+            "ml_workbench.experiment.accounting.exposure_lines": (
+                "experiment/accounting.html#exposure_lines",
+                "ml_workbench/experiment/accounting.py",
+            ),
+            "ml_workbench.experiment.accounting.facts": (
+                "experiment/accounting.html#facts",
+                "ml_workbench/experiment/accounting.py",
+            ),
+            "ml_workbench.experiment.accounting.make_steps": (
+                "experiment/accounting.html#make_steps",
+                "ml_workbench/experiment/accounting.py",
+            ),
+            "ml_workbench.experiment.accounting.treated": (
+                "experiment/accounting.html#treated",
+                "ml_workbench/experiment/accounting.py",
+            ),
+            "ml_workbench.experiment.accounting.unit_lines": (
+                "experiment/accounting.html#unit_lines",
+                "ml_workbench/experiment/accounting.py",
+            ),
+            "ml_workbench.experiment.accounting.units_in": (
+                "experiment/accounting.html#units_in",
+                "ml_workbench/experiment/accounting.py",
+            ),
+        },
+        "ml_workbench.experiment.addends": {
+            "ml_workbench.experiment.addends.Addend": (
+                "experiment/addends.html#addend",
+                "ml_workbench/experiment/addends.py",
+            ),
+            "ml_workbench.experiment.addends.addend": (
+                "experiment/addends.html#addend",
+                "ml_workbench/experiment/addends.py",
+            ),
+        },
+        "ml_workbench.experiment.analysis": {
+            "ml_workbench.experiment.analysis.Sums": (
+                "experiment/analysis.html#sums",
+                "ml_workbench/experiment/analysis.py",
+            ),
+            "ml_workbench.experiment.analysis.Sums.of": (
+                "experiment/analysis.html#sums.of",
+                "ml_workbench/experiment/analysis.py",
+            ),
+            "ml_workbench.experiment.analysis._about": (
+                "experiment/analysis.html#_about",
+                "ml_workbench/experiment/analysis.py",
+            ),
+            "ml_workbench.experiment.analysis._answer": (
+                "experiment/analysis.html#_answer",
+                "ml_workbench/experiment/analysis.py",
+            ),
+            "ml_workbench.experiment.analysis._compared": (
+                "experiment/analysis.html#_compared",
+                "ml_workbench/experiment/analysis.py",
+            ),
+            "ml_workbench.experiment.analysis._handled": (
+                "experiment/analysis.html#_handled",
+                "ml_workbench/experiment/analysis.py",
+            ),
+            "ml_workbench.experiment.analysis._hidden": (
+                "experiment/analysis.html#_hidden",
+                "ml_workbench/experiment/analysis.py",
+            ),
+            "ml_workbench.experiment.analysis._lifts_by_level": (
+                "experiment/analysis.html#_lifts_by_level",
+                "ml_workbench/experiment/analysis.py",
+            ),
+            "ml_workbench.experiment.analysis._result": (
+                "experiment/analysis.html#_result",
+                "ml_workbench/experiment/analysis.py",
+            ),
+            "ml_workbench.experiment.analysis._sample": (
+                "experiment/analysis.html#_sample",
+                "ml_workbench/experiment/analysis.py",
+            ),
+            "ml_workbench.experiment.analysis._stopped": (
+                "experiment/analysis.html#_stopped",
+                "ml_workbench/experiment/analysis.py",
+            ),
+            "ml_workbench.experiment.analysis._units": (
+                "experiment/analysis.html#_units",
+                "ml_workbench/experiment/analysis.py",
+            ),
+            "ml_workbench.experiment.analysis._warnings": (
+                "experiment/analysis.html#_warnings",
+                "ml_workbench/experiment/analysis.py",
+            ),
+            "ml_workbench.experiment.analysis.analyze": (
+                "experiment/analysis.html#analyze",
+                "ml_workbench/experiment/analysis.py",
+            ),
+            "ml_workbench.experiment.analysis.by_level": (
+                "experiment/analysis.html#by_level",
+                "ml_workbench/experiment/analysis.py",
+            ),
+            "ml_workbench.experiment.analysis.results_of": (
+                "experiment/analysis.html#results_of",
+                "ml_workbench/experiment/analysis.py",
+            ),
+            "ml_workbench.experiment.analysis.segments_of": (
+                "experiment/analysis.html#segments_of",
+                "ml_workbench/experiment/analysis.py",
+            ),
+            "ml_workbench.experiment.analysis.summed": (
+                "experiment/analysis.html#summed",
+                "ml_workbench/experiment/analysis.py",
+            ),
+        },
+        "ml_workbench.experiment.attribution": {
+            "ml_workbench.experiment.attribution.Attribution": (
+                "experiment/attribution.html#attribution",
+                "ml_workbench/experiment/attribution.py",
+            ),
+            "ml_workbench.experiment.attribution.Given": (
+                "experiment/attribution.html#given",
+                "ml_workbench/experiment/attribution.py",
+            ),
+            "ml_workbench.experiment.attribution.Given.confidence": (
+                "experiment/attribution.html#given.confidence",
+                "ml_workbench/experiment/attribution.py",
+            ),
+            "ml_workbench.experiment.attribution.Given.holdout": (
+                "experiment/attribution.html#given.holdout",
+                "ml_workbench/experiment/attribution.py",
+            ),
+            "ml_workbench.experiment.attribution.Given.models": (
+                "experiment/attribution.html#given.models",
+                "ml_workbench/experiment/attribution.py",
+            ),
+            "ml_workbench.experiment.attribution.Given.over": (
+                "experiment/attribution.html#given.over",
+                "ml_workbench/experiment/attribution.py",
+            ),
+            "ml_workbench.experiment.attribution.Given.revenue": (
+                "experiment/attribution.html#given.revenue",
+                "ml_workbench/experiment/attribution.py",
+            ),
+            "ml_workbench.experiment.attribution.Given.sequential": (
+                "experiment/attribution.html#given.sequential",
+                "ml_workbench/experiment/attribution.py",
+            ),
+            "ml_workbench.experiment.attribution.Stop": (
+                "experiment/attribution.html#stop",
+                "ml_workbench/experiment/attribution.py",
+            ),
+            "ml_workbench.experiment.attribution._decided": (
+                "experiment/attribution.html#_decided",
+                "ml_workbench/experiment/attribution.py",
+            ),
+            "ml_workbench.experiment.attribution._decisive": (
+                "experiment/attribution.html#_decisive",
+                "ml_workbench/experiment/attribution.py",
+            ),
+            "ml_workbench.experiment.attribution._empty": (
+                "experiment/attribution.html#_empty",
+                "ml_workbench/experiment/attribution.py",
+            ),
+            "ml_workbench.experiment.attribution._outlook": (
+                "experiment/attribution.html#_outlook",
+                "ml_workbench/experiment/attribution.py",
+            ),
+            "ml_workbench.experiment.attribution._planned": (
+                "experiment/attribution.html#_planned",
+                "ml_workbench/experiment/attribution.py",
+            ),
+            "ml_workbench.experiment.attribution.attributed": (
+                "experiment/attribution.html#attributed",
+                "ml_workbench/experiment/attribution.py",
+            ),
+            "ml_workbench.experiment.attribution.case_of": (
+                "experiment/attribution.html#case_of",
+                "ml_workbench/experiment/attribution.py",
+            ),
+            "ml_workbench.experiment.attribution.expected_shares": (
+                "experiment/attribution.html#expected_shares",
+                "ml_workbench/experiment/attribution.py",
+            ),
+            "ml_workbench.experiment.attribution.groups_of": (
+                "experiment/attribution.html#groups_of",
+                "ml_workbench/experiment/attribution.py",
+            ),
+            "ml_workbench.experiment.attribution.guards_of": (
+                "experiment/attribution.html#guards_of",
+                "ml_workbench/experiment/attribution.py",
+            ),
+            "ml_workbench.experiment.attribution.money_of": (
+                "experiment/attribution.html#money_of",
+                "ml_workbench/experiment/attribution.py",
+            ),
+            "ml_workbench.experiment.attribution.pairs_of": (
+                "experiment/attribution.html#pairs_of",
+                "ml_workbench/experiment/attribution.py",
+            ),
+            "ml_workbench.experiment.attribution.stop_of": (
+                "experiment/attribution.html#stop_of",
+                "ml_workbench/experiment/attribution.py",
+            ),
+            "ml_workbench.experiment.attribution.terms_for": (
+                "experiment/attribution.html#terms_for",
+                "ml_workbench/experiment/attribution.py",
+            ),
+        },
+        "ml_workbench.experiment.breakdowns": {
+            "ml_workbench.experiment.breakdowns.Segmented": (
+                "experiment/breakdowns.html#segmented",
+                "ml_workbench/experiment/breakdowns.py",
+            ),
+            "ml_workbench.experiment.breakdowns._levels": (
+                "experiment/breakdowns.html#_levels",
+                "ml_workbench/experiment/breakdowns.py",
+            ),
+            "ml_workbench.experiment.breakdowns.among_triggered": (
+                "experiment/breakdowns.html#among_triggered",
+                "ml_workbench/experiment/breakdowns.py",
+            ),
+            "ml_workbench.experiment.breakdowns.by_segment": (
+                "experiment/breakdowns.html#by_segment",
+                "ml_workbench/experiment/breakdowns.py",
+            ),
+        },
+        "ml_workbench.experiment.cohort": {
+            "ml_workbench.experiment.cohort.Cohort": (
+                "experiment/cohort.html#cohort",
+                "ml_workbench/experiment/cohort.py",
+            ),
+            "ml_workbench.experiment.cohort.Cohort.by_arm": (
+                "experiment/cohort.html#cohort.by_arm",
+                "ml_workbench/experiment/cohort.py",
+            ),
+            "ml_workbench.experiment.cohort._Assembled": (
+                "experiment/cohort.html#_assembled",
+                "ml_workbench/experiment/cohort.py",
+            ),
+            "ml_workbench.experiment.cohort._assembled": (
+                "experiment/cohort.html#_assembled",
+                "ml_workbench/experiment/cohort.py",
+            ),
+            "ml_workbench.experiment.cohort._check_names": (
+                "experiment/cohort.html#_check_names",
+                "ml_workbench/experiment/cohort.py",
+            ),
+            "ml_workbench.experiment.cohort._covariate": (
+                "experiment/cohort.html#_covariate",
+                "ml_workbench/experiment/cohort.py",
+            ),
+            "ml_workbench.experiment.cohort._designs": (
+                "experiment/cohort.html#_designs",
+                "ml_workbench/experiment/cohort.py",
+            ),
+            "ml_workbench.experiment.cohort._joined_schema": (
+                "experiment/cohort.html#_joined_schema",
+                "ml_workbench/experiment/cohort.py",
+            ),
+            "ml_workbench.experiment.cohort._latest": (
+                "experiment/cohort.html#_latest",
+                "ml_workbench/experiment/cohort.py",
+            ),
+            "ml_workbench.experiment.cohort._naive": (
+                "experiment/cohort.html#_naive",
+                "ml_workbench/experiment/cohort.py",
+            ),
+            "ml_workbench.experiment.cohort._other_replays": (
+                "experiment/cohort.html#_other_replays",
+                "ml_workbench/experiment/cohort.py",
+            ),
+            "ml_workbench.experiment.cohort._plain_columns": (
+                "experiment/cohort.html#_plain_columns",
+                "ml_workbench/experiment/cohort.py",
+            ),
+            "ml_workbench.experiment.cohort._rounded": (
+                "experiment/cohort.html#_rounded",
+                "ml_workbench/experiment/cohort.py",
+            ),
+            "ml_workbench.experiment.cohort._said_changes": (
+                "experiment/cohort.html#_said_changes",
+                "ml_workbench/experiment/cohort.py",
+            ),
+            "ml_workbench.experiment.cohort._segment": (
+                "experiment/cohort.html#_segment",
+                "ml_workbench/experiment/cohort.py",
+            ),
+            "ml_workbench.experiment.cohort.cohort": (
+                "experiment/cohort.html#cohort",
+                "ml_workbench/experiment/cohort.py",
+            ),
+            "ml_workbench.experiment.cohort.thirds": (
+                "experiment/cohort.html#thirds",
+                "ml_workbench/experiment/cohort.py",
+            ),
+        },
+        "ml_workbench.experiment.columns": {
+            "ml_workbench.experiment.columns.Held": (
+                "experiment/columns.html#held",
+                "ml_workbench/experiment/columns.py",
+            ),
+            "ml_workbench.experiment.columns.Held.whole": (
+                "experiment/columns.html#held.whole",
+                "ml_workbench/experiment/columns.py",
+            ),
+            "ml_workbench.experiment.columns.Problem": (
+                "experiment/columns.html#problem",
+                "ml_workbench/experiment/columns.py",
+            ),
+            "ml_workbench.experiment.columns._distinct": (
+                "experiment/columns.html#_distinct",
+                "ml_workbench/experiment/columns.py",
+            ),
+            "ml_workbench.experiment.columns._from": (
+                "experiment/columns.html#_from",
+                "ml_workbench/experiment/columns.py",
+            ),
+            "ml_workbench.experiment.columns._not_a_number": (
+                "experiment/columns.html#_not_a_number",
+                "ml_workbench/experiment/columns.py",
+            ),
+            "ml_workbench.experiment.columns._told": (
+                "experiment/columns.html#_told",
+                "ml_workbench/experiment/columns.py",
+            ),
+            "ml_workbench.experiment.columns.asking": (
+                "experiment/columns.html#asking",
+                "ml_workbench/experiment/columns.py",
+            ),
+            "ml_workbench.experiment.columns.held_by": (
+                "experiment/columns.html#held_by",
+                "ml_workbench/experiment/columns.py",
+            ),
+            "ml_workbench.experiment.columns.is_number": (
+                "experiment/columns.html#is_number",
+                "ml_workbench/experiment/columns.py",
+            ),
+            "ml_workbench.experiment.columns.kinds_of": (
+                "experiment/columns.html#kinds_of",
+                "ml_workbench/experiment/columns.py",
+            ),
+            "ml_workbench.experiment.columns.not_finite": (
+                "experiment/columns.html#not_finite",
+                "ml_workbench/experiment/columns.py",
+            ),
+            "ml_workbench.experiment.columns.problems_of": (
+                "experiment/columns.html#problems_of",
+                "ml_workbench/experiment/columns.py",
+            ),
+        },
+        "ml_workbench.experiment.comparisons": {
+            "ml_workbench.experiment.comparisons.Capped": (
+                "experiment/comparisons.html#capped",
+                "ml_workbench/experiment/comparisons.py",
+            ),
+            "ml_workbench.experiment.comparisons.Finding": (
+                "experiment/comparisons.html#finding",
+                "ml_workbench/experiment/comparisons.py",
+            ),
+            "ml_workbench.experiment.comparisons.Finding.known": (
+                "experiment/comparisons.html#finding.known",
+                "ml_workbench/experiment/comparisons.py",
+            ),
+            "ml_workbench.experiment.comparisons.Sums": (
+                "experiment/comparisons.html#sums",
+                "ml_workbench/experiment/comparisons.py",
+            ),
+            "ml_workbench.experiment.comparisons._cuts": (
+                "experiment/comparisons.html#_cuts",
+                "ml_workbench/experiment/comparisons.py",
+            ),
+            "ml_workbench.experiment.comparisons._warnings": (
+                "experiment/comparisons.html#_warnings",
+                "ml_workbench/experiment/comparisons.py",
+            ),
+            "ml_workbench.experiment.comparisons.amount": (
+                "experiment/comparisons.html#amount",
+                "ml_workbench/experiment/comparisons.py",
+            ),
+            "ml_workbench.experiment.comparisons.comparison_of": (
+                "experiment/comparisons.html#comparison_of",
+                "ml_workbench/experiment/comparisons.py",
+            ),
+            "ml_workbench.experiment.comparisons.finding": (
+                "experiment/comparisons.html#finding",
+                "ml_workbench/experiment/comparisons.py",
+            ),
+            "ml_workbench.experiment.comparisons.findings": (
+                "experiment/comparisons.html#findings",
+                "ml_workbench/experiment/comparisons.py",
+            ),
+            "ml_workbench.experiment.comparisons.summed": (
+                "experiment/comparisons.html#summed",
+                "ml_workbench/experiment/comparisons.py",
+            ),
+            "ml_workbench.experiment.comparisons.told": (
+                "experiment/comparisons.html#told",
+                "ml_workbench/experiment/comparisons.py",
+            ),
+        },
+        "ml_workbench.experiment.course": {
+            "ml_workbench.experiment.course._compared": (
+                "experiment/course.html#_compared",
+                "ml_workbench/experiment/course.py",
+            ),
+            "ml_workbench.experiment.course._trend": (
+                "experiment/course.html#_trend",
+                "ml_workbench/experiment/course.py",
+            ),
+            "ml_workbench.experiment.course.by_week": (
+                "experiment/course.html#by_week",
+                "ml_workbench/experiment/course.py",
+            ),
+            "ml_workbench.experiment.course.courses": (
+                "experiment/course.html#courses",
+                "ml_workbench/experiment/course.py",
+            ),
+            "ml_workbench.experiment.course.weeks_of": (
+                "experiment/course.html#weeks_of",
+                "ml_workbench/experiment/course.py",
+            ),
+        },
+        "ml_workbench.experiment.daily": {
+            "ml_workbench.experiment.daily._arranged": (
+                "experiment/daily.html#_arranged",
+                "ml_workbench/experiment/daily.py",
+            ),
+            "ml_workbench.experiment.daily._engine": (
+                "experiment/daily.html#_engine",
+                "ml_workbench/experiment/daily.py",
+            ),
+            "ml_workbench.experiment.daily._moments": (
+                "experiment/daily.html#_moments",
+                "ml_workbench/experiment/daily.py",
+            ),
+            "ml_workbench.experiment.daily._moves": (
+                "experiment/daily.html#_moves",
+                "ml_workbench/experiment/daily.py",
+            ),
+            "ml_workbench.experiment.daily._sums": (
+                "experiment/daily.html#_sums",
+                "ml_workbench/experiment/daily.py",
+            ),
+            "ml_workbench.experiment.daily._traits": (
+                "experiment/daily.html#_traits",
+                "ml_workbench/experiment/daily.py",
+            ),
+            "ml_workbench.experiment.daily.daily": (
+                "experiment/daily.html#daily",
+                "ml_workbench/experiment/daily.py",
+            ),
+            "ml_workbench.experiment.daily.moments_by_day": (
+                "experiment/daily.html#moments_by_day",
+                "ml_workbench/experiment/daily.py",
+            ),
+        },
+        "ml_workbench.experiment.decision": {
+            "ml_workbench.experiment.decision.Case": (
+                "experiment/decision.html#case",
+                "ml_workbench/experiment/decision.py",
+            ),
+            "ml_workbench.experiment.decision.Decision": (
+                "experiment/decision.html#decision",
+                "ml_workbench/experiment/decision.py",
+            ),
+            "ml_workbench.experiment.decision.Until": (
+                "experiment/decision.html#until",
+                "ml_workbench/experiment/decision.py",
+            ),
+            "ml_workbench.experiment.decision._headline": (
+                "experiment/decision.html#_headline",
+                "ml_workbench/experiment/decision.py",
+            ),
+            "ml_workbench.experiment.decision._missing": (
+                "experiment/decision.html#_missing",
+                "ml_workbench/experiment/decision.py",
+            ),
+            "ml_workbench.experiment.decision._reason": (
+                "experiment/decision.html#_reason",
+                "ml_workbench/experiment/decision.py",
+            ),
+            "ml_workbench.experiment.decision.action_of": (
+                "experiment/decision.html#action_of",
+                "ml_workbench/experiment/decision.py",
+            ),
+            "ml_workbench.experiment.decision.decide": (
+                "experiment/decision.html#decide",
+                "ml_workbench/experiment/decision.py",
+            ),
+            "ml_workbench.experiment.decision.halted": (
+                "experiment/decision.html#halted",
+                "ml_workbench/experiment/decision.py",
+            ),
+            "ml_workbench.experiment.decision.rule_in_words": (
+                "experiment/decision.html#rule_in_words",
+                "ml_workbench/experiment/decision.py",
+            ),
+            "ml_workbench.experiment.decision.together": (
+                "experiment/decision.html#together",
+                "ml_workbench/experiment/decision.py",
+            ),
+            "ml_workbench.experiment.decision.undecided": (
+                "experiment/decision.html#undecided",
+                "ml_workbench/experiment/decision.py",
+            ),
+            "ml_workbench.experiment.decision.worth_of": (
+                "experiment/decision.html#worth_of",
+                "ml_workbench/experiment/decision.py",
+            ),
+        },
+        "ml_workbench.experiment.design": {
+            "ml_workbench.experiment.design._edges": (
+                "experiment/design.html#_edges",
+                "ml_workbench/experiment/design.py",
+            ),
+            "ml_workbench.experiment.design._place": (
+                "experiment/design.html#_place",
+                "ml_workbench/experiment/design.py",
+            ),
+            "ml_workbench.experiment.design.check_design": (
+                "experiment/design.html#check_design",
+                "ml_workbench/experiment/design.py",
+            ),
+            "ml_workbench.experiment.design.consequences": (
+                "experiment/design.html#consequences",
+                "ml_workbench/experiment/design.py",
+            ),
+            "ml_workbench.experiment.design.expected_units": (
+                "experiment/design.html#expected_units",
+                "ml_workbench/experiment/design.py",
+            ),
+            "ml_workbench.experiment.design.moved": (
+                "experiment/design.html#moved",
+                "ml_workbench/experiment/design.py",
+            ),
+            "ml_workbench.experiment.design.taking_part": (
+                "experiment/design.html#taking_part",
+                "ml_workbench/experiment/design.py",
+            ),
+        },
+        "ml_workbench.experiment.effects": {
+            "ml_workbench.experiment.effects.Actions": (
+                "experiment/effects.html#actions",
+                "ml_workbench/experiment/effects.py",
+            ),
+            "ml_workbench.experiment.effects.Actions.__len__": (
+                "experiment/effects.html#actions.__len__",
+                "ml_workbench/experiment/effects.py",
+            ),
+            "ml_workbench.experiment.effects.Events": (
+                "experiment/effects.html#events",
+                "ml_workbench/experiment/effects.py",
+            ),
+            "ml_workbench.experiment.effects.Events.__len__": (
+                "experiment/effects.html#events.__len__",
+                "ml_workbench/experiment/effects.py",
+            ),
+            "ml_workbench.experiment.effects.Events.before": (
+                "experiment/effects.html#events.before",
+                "ml_workbench/experiment/effects.py",
+            ),
+            "ml_workbench.experiment.effects.Response": (
+                "experiment/effects.html#response",
+                "ml_workbench/experiment/effects.py",
+            ),
+            "ml_workbench.experiment.effects._decay": (
+                "experiment/effects.html#_decay",
+                "ml_workbench/experiment/effects.py",
+            ),
+            "ml_workbench.experiment.effects._kept": (
+                "experiment/effects.html#_kept",
+                "ml_workbench/experiment/effects.py",
+            ),
+            "ml_workbench.experiment.effects._once": (
+                "experiment/effects.html#_once",
+                "ml_workbench/experiment/effects.py",
+            ),
+            "ml_workbench.experiment.effects._raised": (
+                "experiment/effects.html#_raised",
+                "ml_workbench/experiment/effects.py",
+            ),
+            "ml_workbench.experiment.effects.described": (
+                "experiment/effects.html#described",
+                "ml_workbench/experiment/effects.py",
+            ),
+            "ml_workbench.experiment.effects.events_of": (
+                "experiment/effects.html#events_of",
+                "ml_workbench/experiment/effects.py",
+            ),
+            "ml_workbench.experiment.effects.respond": (
+                "experiment/effects.html#respond",
+                "ml_workbench/experiment/effects.py",
+            ),
+        },
+        "ml_workbench.experiment.exact": {
+            "ml_workbench.experiment.exact.double": (
+                "experiment/exact.html#double",
+                "ml_workbench/experiment/exact.py",
+            ),
+            "ml_workbench.experiment.exact.exact_sum": (
+                "experiment/exact.html#exact_sum",
+                "ml_workbench/experiment/exact.py",
+            ),
+        },
+        "ml_workbench.experiment.filling": {
+            "ml_workbench.experiment.filling.Load": (
+                "experiment/filling.html#load",
+                "ml_workbench/experiment/filling.py",
+            ),
+            "ml_workbench.experiment.filling._by_arm": (
+                "experiment/filling.html#_by_arm",
+                "ml_workbench/experiment/filling.py",
+            ),
+            "ml_workbench.experiment.filling._foreign": (
+                "experiment/filling.html#_foreign",
+                "ml_workbench/experiment/filling.py",
+            ),
+            "ml_workbench.experiment.filling._make_room": (
+                "experiment/filling.html#_make_room",
+                "ml_workbench/experiment/filling.py",
+            ),
+            "ml_workbench.experiment.filling._plain": (
+                "experiment/filling.html#_plain",
+                "ml_workbench/experiment/filling.py",
+            ),
+            "ml_workbench.experiment.filling._sentence": (
+                "experiment/filling.html#_sentence",
+                "ml_workbench/experiment/filling.py",
+            ),
+            "ml_workbench.experiment.filling.fill": (
+                "experiment/filling.html#fill",
+                "ml_workbench/experiment/filling.py",
+            ),
+            "ml_workbench.experiment.filling.loads_of": (
+                "experiment/filling.html#loads_of",
+                "ml_workbench/experiment/filling.py",
+            ),
+            "ml_workbench.experiment.filling.replay_report": (
+                "experiment/filling.html#replay_report",
+                "ml_workbench/experiment/filling.py",
+            ),
+            "ml_workbench.experiment.filling.weekly": (
+                "experiment/filling.html#weekly",
+                "ml_workbench/experiment/filling.py",
+            ),
+        },
+        "ml_workbench.experiment.history": {
+            "ml_workbench.experiment.history.History": (
+                "experiment/history.html#history",
+                "ml_workbench/experiment/history.py",
+            ),
+            "ml_workbench.experiment.history.History.__post_init__": (
+                "experiment/history.html#history.__post_init__",
+                "ml_workbench/experiment/history.py",
+            ),
+            "ml_workbench.experiment.history.History.arrived": (
+                "experiment/history.html#history.arrived",
+                "ml_workbench/experiment/history.py",
+            ),
+            "ml_workbench.experiment.history.History.noise": (
+                "experiment/history.html#history.noise",
+                "ml_workbench/experiment/history.py",
+            ),
+            "ml_workbench.experiment.history.History.spread": (
+                "experiment/history.html#history.spread",
+                "ml_workbench/experiment/history.py",
+            ),
+            "ml_workbench.experiment.history._impossible": (
+                "experiment/history.html#_impossible",
+                "ml_workbench/experiment/history.py",
+            ),
+            "ml_workbench.experiment.history._is_binary": (
+                "experiment/history.html#_is_binary",
+                "ml_workbench/experiment/history.py",
+            ),
+            "ml_workbench.experiment.history._outcome_sql": (
+                "experiment/history.html#_outcome_sql",
+                "ml_workbench/experiment/history.py",
+            ),
+            "ml_workbench.experiment.history._parts": (
+                "experiment/history.html#_parts",
+                "ml_workbench/experiment/history.py",
+            ),
+            "ml_workbench.experiment.history.design_effect": (
+                "experiment/history.html#design_effect",
+                "ml_workbench/experiment/history.py",
+            ),
+            "ml_workbench.experiment.history.history_before": (
+                "experiment/history.html#history_before",
+                "ml_workbench/experiment/history.py",
+            ),
+            "ml_workbench.experiment.history.history_from": (
+                "experiment/history.html#history_from",
+                "ml_workbench/experiment/history.py",
+            ),
+            "ml_workbench.experiment.history.history_of": (
+                "experiment/history.html#history_of",
+                "ml_workbench/experiment/history.py",
+            ),
+        },
+        "ml_workbench.experiment.join": {
+            "ml_workbench.experiment.join.Dialect": (
+                "experiment/join.html#dialect",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join.Dialect.amount": (
+                "experiment/join.html#dialect.amount",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join.Dialect.day": (
+                "experiment/join.html#dialect.day",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join.Dialect.time": (
+                "experiment/join.html#dialect.time",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join.Question": (
+                "experiment/join.html#question",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join.Question.arms": (
+                "experiment/join.html#question.arms",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join.Question.horizon": (
+                "experiment/join.html#question.horizon",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join.Question.known": (
+                "experiment/join.html#question.known",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join.Question.metrics": (
+                "experiment/join.html#question.metrics",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join.Question.outcomes": (
+                "experiment/join.html#question.outcomes",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join._claims": (
+                "experiment/join.html#_claims",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join._days": (
+                "experiment/join.html#_days",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join._events": (
+                "experiment/join.html#_events",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join._fates": (
+                "experiment/join.html#_fates",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join._listed": (
+                "experiment/join.html#_listed",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join._made": (
+                "experiment/join.html#_made",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join._members": (
+                "experiment/join.html#_members",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join._tallies": (
+                "experiment/join.html#_tallies",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join._totals": (
+                "experiment/join.html#_totals",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join._traits": (
+                "experiment/join.html#_traits",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join._treatments": (
+                "experiment/join.html#_treatments",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join._within": (
+                "experiment/join.html#_within",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join.delivered": (
+                "experiment/join.html#delivered",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join.join_sql": (
+                "experiment/join.html#join_sql",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join.joined_query": (
+                "experiment/join.html#joined_query",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join.micros": (
+                "experiment/join.html#micros",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join.question": (
+                "experiment/join.html#question",
+                "ml_workbench/experiment/join.py",
+            ),
+            "ml_workbench.experiment.join.with_steps": (
+                "experiment/join.html#with_steps",
+                "ml_workbench/experiment/join.py",
+            ),
+        },
+        "ml_workbench.experiment.listings": {
+            "ml_workbench.experiment.listings.Listings": (
+                "experiment/listings.html#listings",
+                "ml_workbench/experiment/listings.py",
+            ),
+            "ml_workbench.experiment.listings.Targeted": (
+                "experiment/listings.html#targeted",
+                "ml_workbench/experiment/listings.py",
+            ),
+            "ml_workbench.experiment.listings.Valued": (
+                "experiment/listings.html#valued",
+                "ml_workbench/experiment/listings.py",
+            ),
+            "ml_workbench.experiment.listings._better": (
+                "experiment/listings.html#_better",
+                "ml_workbench/experiment/listings.py",
+            ),
+            "ml_workbench.experiment.listings._curves": (
+                "experiment/listings.html#_curves",
+                "ml_workbench/experiment/listings.py",
+            ),
+            "ml_workbench.experiment.listings._monthly": (
+                "experiment/listings.html#_monthly",
+                "ml_workbench/experiment/listings.py",
+            ),
+            "ml_workbench.experiment.listings._placed": (
+                "experiment/listings.html#_placed",
+                "ml_workbench/experiment/listings.py",
+            ),
+            "ml_workbench.experiment.listings._shared": (
+                "experiment/listings.html#_shared",
+                "ml_workbench/experiment/listings.py",
+            ),
+            "ml_workbench.experiment.listings._told": (
+                "experiment/listings.html#_told",
+                "ml_workbench/experiment/listings.py",
+            ),
+            "ml_workbench.experiment.listings._totals": (
+                "experiment/listings.html#_totals",
+                "ml_workbench/experiment/listings.py",
+            ),
+            "ml_workbench.experiment.listings.chances": (
+                "experiment/listings.html#chances",
+                "ml_workbench/experiment/listings.py",
+            ),
+            "ml_workbench.experiment.listings.listings": (
+                "experiment/listings.html#listings",
+                "ml_workbench/experiment/listings.py",
+            ),
+            "ml_workbench.experiment.listings.said": (
+                "experiment/listings.html#said",
+                "ml_workbench/experiment/listings.py",
+            ),
+            "ml_workbench.experiment.listings.targeted": (
+                "experiment/listings.html#targeted",
+                "ml_workbench/experiment/listings.py",
+            ),
+            "ml_workbench.experiment.listings.upkeep": (
+                "experiment/listings.html#upkeep",
+                "ml_workbench/experiment/listings.py",
+            ),
+        },
+        "ml_workbench.experiment.money": {
+            "ml_workbench.experiment.money.Annual": (
+                "experiment/money.html#annual",
+                "ml_workbench/experiment/money.py",
+            ),
+            "ml_workbench.experiment.money.Assumed": (
+                "experiment/money.html#assumed",
+                "ml_workbench/experiment/money.py",
+            ),
+            "ml_workbench.experiment.money.Costs": (
+                "experiment/money.html#costs",
+                "ml_workbench/experiment/money.py",
+            ),
+            "ml_workbench.experiment.money.Costs.total": (
+                "experiment/money.html#costs.total",
+                "ml_workbench/experiment/money.py",
+            ),
+            "ml_workbench.experiment.money.Earned": (
+                "experiment/money.html#earned",
+                "ml_workbench/experiment/money.py",
+            ),
+            "ml_workbench.experiment.money.Group": (
+                "experiment/money.html#group",
+                "ml_workbench/experiment/money.py",
+            ),
+            "ml_workbench.experiment.money.Period": (
+                "experiment/money.html#period",
+                "ml_workbench/experiment/money.py",
+            ),
+            "ml_workbench.experiment.money._annual": (
+                "experiment/money.html#_annual",
+                "ml_workbench/experiment/money.py",
+            ),
+            "ml_workbench.experiment.money._chance": (
+                "experiment/money.html#_chance",
+                "ml_workbench/experiment/money.py",
+            ),
+            "ml_workbench.experiment.money._net": (
+                "experiment/money.html#_net",
+                "ml_workbench/experiment/money.py",
+            ),
+            "ml_workbench.experiment.money._told": (
+                "experiment/money.html#_told",
+                "ml_workbench/experiment/money.py",
+            ),
+            "ml_workbench.experiment.money.assumptions": (
+                "experiment/money.html#assumptions",
+                "ml_workbench/experiment/money.py",
+            ),
+            "ml_workbench.experiment.money.costs_of": (
+                "experiment/money.html#costs_of",
+                "ml_workbench/experiment/money.py",
+            ),
+            "ml_workbench.experiment.money.earned": (
+                "experiment/money.html#earned",
+                "ml_workbench/experiment/money.py",
+            ),
+            "ml_workbench.experiment.money.inside": (
+                "experiment/money.html#inside",
+                "ml_workbench/experiment/money.py",
+            ),
+        },
+        "ml_workbench.experiment.outlook": {
+            "ml_workbench.experiment.outlook.Outlook": (
+                "experiment/outlook.html#outlook",
+                "ml_workbench/experiment/outlook.py",
+            ),
+            "ml_workbench.experiment.outlook.Outlook.sensible": (
+                "experiment/outlook.html#outlook.sensible",
+                "ml_workbench/experiment/outlook.py",
+            ),
+            "ml_workbench.experiment.outlook.Sight": (
+                "experiment/outlook.html#sight",
+                "ml_workbench/experiment/outlook.py",
+            ),
+            "ml_workbench.experiment.outlook._needed": (
+                "experiment/outlook.html#_needed",
+                "ml_workbench/experiment/outlook.py",
+            ),
+            "ml_workbench.experiment.outlook._told": (
+                "experiment/outlook.html#_told",
+                "ml_workbench/experiment/outlook.py",
+            ),
+            "ml_workbench.experiment.outlook.measured_history": (
+                "experiment/outlook.html#measured_history",
+                "ml_workbench/experiment/outlook.py",
+            ),
+            "ml_workbench.experiment.outlook.outlook": (
+                "experiment/outlook.html#outlook",
+                "ml_workbench/experiment/outlook.py",
+            ),
+            "ml_workbench.experiment.outlook.per_unit": (
+                "experiment/outlook.html#per_unit",
+                "ml_workbench/experiment/outlook.py",
+            ),
+            "ml_workbench.experiment.outlook.round_up": (
+                "experiment/outlook.html#round_up",
+                "ml_workbench/experiment/outlook.py",
+            ),
+            "ml_workbench.experiment.outlook.sight": (
+                "experiment/outlook.html#sight",
+                "ml_workbench/experiment/outlook.py",
+            ),
+        },
+        "ml_workbench.experiment.pace": {
+            "ml_workbench.experiment.pace.Pace": (
+                "experiment/pace.html#pace",
+                "ml_workbench/experiment/pace.py",
+            ),
+            "ml_workbench.experiment.pace._weeks": (
+                "experiment/pace.html#_weeks",
+                "ml_workbench/experiment/pace.py",
+            ),
+            "ml_workbench.experiment.pace.is_replayed": (
+                "experiment/pace.html#is_replayed",
+                "ml_workbench/experiment/pace.py",
+            ),
+            "ml_workbench.experiment.pace.pace": (
+                "experiment/pace.html#pace",
+                "ml_workbench/experiment/pace.py",
+            ),
+        },
+        "ml_workbench.experiment.planner": {
+            "ml_workbench.experiment.planner.Names": (
+                "experiment/planner.html#names",
+                "ml_workbench/experiment/planner.py",
+            ),
+            "ml_workbench.experiment.planner.Names.amount": (
+                "experiment/planner.html#names.amount",
+                "ml_workbench/experiment/planner.py",
+            ),
+            "ml_workbench.experiment.planner.Names.many": (
+                "experiment/planner.html#names.many",
+                "ml_workbench/experiment/planner.py",
+            ),
+            "ml_workbench.experiment.planner.Plan": (
+                "experiment/planner.html#plan",
+                "ml_workbench/experiment/planner.py",
+            ),
+            "ml_workbench.experiment.planner.Plan.as_json": (
+                "experiment/planner.html#plan.as_json",
+                "ml_workbench/experiment/planner.py",
+            ),
+            "ml_workbench.experiment.planner.Plan.sentence": (
+                "experiment/planner.html#plan.sentence",
+                "ml_workbench/experiment/planner.py",
+            ),
+            "ml_workbench.experiment.planner._in_words": (
+                "experiment/planner.html#_in_words",
+                "ml_workbench/experiment/planner.py",
+            ),
+            "ml_workbench.experiment.planner._sample": (
+                "experiment/planner.html#_sample",
+                "ml_workbench/experiment/planner.py",
+            ),
+            "ml_workbench.experiment.planner._who": (
+                "experiment/planner.html#_who",
+                "ml_workbench/experiment/planner.py",
+            ),
+            "ml_workbench.experiment.planner.plan": (
+                "experiment/planner.html#plan",
+                "ml_workbench/experiment/planner.py",
+            ),
+            "ml_workbench.experiment.planner.plan_for": (
+                "experiment/planner.html#plan_for",
+                "ml_workbench/experiment/planner.py",
+            ),
+            "ml_workbench.experiment.planner.worthwhile": (
+                "experiment/planner.html#worthwhile",
+                "ml_workbench/experiment/planner.py",
+            ),
+        },
+        "ml_workbench.experiment.play": {
+            "ml_workbench.experiment.play.Listing": (
+                "experiment/play.html#listing",
+                "ml_workbench/experiment/play.py",
+            ),
+            "ml_workbench.experiment.play.Log": (
+                "experiment/play.html#log",
+                "ml_workbench/experiment/play.py",
+            ),
+            "ml_workbench.experiment.play.Truth": (
+                "experiment/play.html#truth",
+                "ml_workbench/experiment/play.py",
+            ),
+            "ml_workbench.experiment.play.World": (
+                "experiment/play.html#world",
+                "ml_workbench/experiment/play.py",
+            ),
+            "ml_workbench.experiment.play.World.assigned": (
+                "experiment/play.html#world.assigned",
+                "ml_workbench/experiment/play.py",
+            ),
+            "ml_workbench.experiment.play.World.first_row": (
+                "experiment/play.html#world.first_row",
+                "ml_workbench/experiment/play.py",
+            ),
+            "ml_workbench.experiment.play._check": (
+                "experiment/play.html#_check",
+                "ml_workbench/experiment/play.py",
+            ),
+            "ml_workbench.experiment.play._log": (
+                "experiment/play.html#_log",
+                "ml_workbench/experiment/play.py",
+            ),
+            "ml_workbench.experiment.play.actions_on": (
+                "experiment/play.html#actions_on",
+                "ml_workbench/experiment/play.py",
+            ),
+            "ml_workbench.experiment.play.affected_outcome": (
+                "experiment/play.html#affected_outcome",
+                "ml_workbench/experiment/play.py",
+            ),
+            "ml_workbench.experiment.play.answer": (
+                "experiment/play.html#answer",
+                "ml_workbench/experiment/play.py",
+            ),
+            "ml_workbench.experiment.play.answers": (
+                "experiment/play.html#answers",
+                "ml_workbench/experiment/play.py",
+            ),
+            "ml_workbench.experiment.play.in_horizon": (
+                "experiment/play.html#in_horizon",
+                "ml_workbench/experiment/play.py",
+            ),
+            "ml_workbench.experiment.play.make_world": (
+                "experiment/play.html#make_world",
+                "ml_workbench/experiment/play.py",
+            ),
+            "ml_workbench.experiment.play.matured": (
+                "experiment/play.html#matured",
+                "ml_workbench/experiment/play.py",
+            ),
+            "ml_workbench.experiment.play.microseconds": (
+                "experiment/play.html#microseconds",
+                "ml_workbench/experiment/play.py",
+            ),
+            "ml_workbench.experiment.play.needed_traits": (
+                "experiment/play.html#needed_traits",
+                "ml_workbench/experiment/play.py",
+            ),
+            "ml_workbench.experiment.play.policies_by_name": (
+                "experiment/play.html#policies_by_name",
+                "ml_workbench/experiment/play.py",
+            ),
+            "ml_workbench.experiment.play.totals": (
+                "experiment/play.html#totals",
+                "ml_workbench/experiment/play.py",
+            ),
+            "ml_workbench.experiment.play.truths": (
+                "experiment/play.html#truths",
+                "ml_workbench/experiment/play.py",
+            ),
+            "ml_workbench.experiment.play.weekly_lists": (
+                "experiment/play.html#weekly_lists",
+                "ml_workbench/experiment/play.py",
+            ),
+        },
+        "ml_workbench.experiment.policy": {
+            "ml_workbench.experiment.policy.Logged": (
+                "experiment/policy.html#logged",
+                "ml_workbench/experiment/policy.py",
+            ),
+            "ml_workbench.experiment.policy.Logged.chance": (
+                "experiment/policy.html#logged.chance",
+                "ml_workbench/experiment/policy.py",
+            ),
+            "ml_workbench.experiment.policy.Logged.supported": (
+                "experiment/policy.html#logged.supported",
+                "ml_workbench/experiment/policy.py",
+            ),
+            "ml_workbench.experiment.policy.Logged.units": (
+                "experiment/policy.html#logged.units",
+                "ml_workbench/experiment/policy.py",
+            ),
+            "ml_workbench.experiment.policy.PolicyValue": (
+                "experiment/policy.html#policyvalue",
+                "ml_workbench/experiment/policy.py",
+            ),
+            "ml_workbench.experiment.policy.PolicyValue.times": (
+                "experiment/policy.html#policyvalue.times",
+                "ml_workbench/experiment/policy.py",
+            ),
+            "ml_workbench.experiment.policy._dr": (
+                "experiment/policy.html#_dr",
+                "ml_workbench/experiment/policy.py",
+            ),
+            "ml_workbench.experiment.policy._estimate": (
+                "experiment/policy.html#_estimate",
+                "ml_workbench/experiment/policy.py",
+            ),
+            "ml_workbench.experiment.policy._ips": (
+                "experiment/policy.html#_ips",
+                "ml_workbench/experiment/policy.py",
+            ),
+            "ml_workbench.experiment.policy._policy": (
+                "experiment/policy.html#_policy",
+                "ml_workbench/experiment/policy.py",
+            ),
+            "ml_workbench.experiment.policy._snips": (
+                "experiment/policy.html#_snips",
+                "ml_workbench/experiment/policy.py",
+            ),
+            "ml_workbench.experiment.policy.expected_outcomes": (
+                "experiment/policy.html#expected_outcomes",
+                "ml_workbench/experiment/policy.py",
+            ),
+            "ml_workbench.experiment.policy.logged": (
+                "experiment/policy.html#logged",
+                "ml_workbench/experiment/policy.py",
+            ),
+            "ml_workbench.experiment.policy.policy_value": (
+                "experiment/policy.html#policy_value",
+                "ml_workbench/experiment/policy.py",
+            ),
+            "ml_workbench.experiment.policy.top": (
+                "experiment/policy.html#top",
+                "ml_workbench/experiment/policy.py",
+            ),
+            "ml_workbench.experiment.policy.what_if": (
+                "experiment/policy.html#what_if",
+                "ml_workbench/experiment/policy.py",
+            ),
+        },
+        "ml_workbench.experiment.questions": {
+            "ml_workbench.experiment.questions.Asked": (
+                "experiment/questions.html#asked",
+                "ml_workbench/experiment/questions.py",
+            ),
+            "ml_workbench.experiment.questions.Asked.is_money": (
+                "experiment/questions.html#asked.is_money",
+                "ml_workbench/experiment/questions.py",
+            ),
+            "ml_workbench.experiment.questions.Question": (
+                "experiment/questions.html#question",
+                "ml_workbench/experiment/questions.py",
+            ),
+            "ml_workbench.experiment.questions.Question.__post_init__": (
+                "experiment/questions.html#question.__post_init__",
+                "ml_workbench/experiment/questions.py",
+            ),
+            "ml_workbench.experiment.questions.Question.columns": (
+                "experiment/questions.html#question.columns",
+                "ml_workbench/experiment/questions.py",
+            ),
+            "ml_workbench.experiment.questions.Question.outcomes": (
+                "experiment/questions.html#question.outcomes",
+                "ml_workbench/experiment/questions.py",
+            ),
+            "ml_workbench.experiment.questions._impossible": (
+                "experiment/questions.html#_impossible",
+                "ml_workbench/experiment/questions.py",
+            ),
+            "ml_workbench.experiment.questions.asked": (
+                "experiment/questions.html#asked",
+                "ml_workbench/experiment/questions.py",
+            ),
+            "ml_workbench.experiment.questions.split_of": (
+                "experiment/questions.html#split_of",
+                "ml_workbench/experiment/questions.py",
+            ),
+        },
+        "ml_workbench.experiment.readers": {
+            "ml_workbench.experiment.readers.DatabaseReader": (
+                "experiment/readers.html#databasereader",
+                "ml_workbench/experiment/readers.py",
+            ),
+            "ml_workbench.experiment.readers.DatabaseReader._execute": (
+                "experiment/readers.html#databasereader._execute",
+                "ml_workbench/experiment/readers.py",
+            ),
+            "ml_workbench.experiment.readers.DatabaseReader.keep": (
+                "experiment/readers.html#databasereader.keep",
+                "ml_workbench/experiment/readers.py",
+            ),
+            "ml_workbench.experiment.readers.DatabaseReader.repeats": (
+                "experiment/readers.html#databasereader.repeats",
+                "ml_workbench/experiment/readers.py",
+            ),
+            "ml_workbench.experiment.readers.DatabaseReader.rows": (
+                "experiment/readers.html#databasereader.rows",
+                "ml_workbench/experiment/readers.py",
+            ),
+            "ml_workbench.experiment.readers.DatabaseReader.table": (
+                "experiment/readers.html#databasereader.table",
+                "ml_workbench/experiment/readers.py",
+            ),
+            "ml_workbench.experiment.readers.FileReader": (
+                "experiment/readers.html#filereader",
+                "ml_workbench/experiment/readers.py",
+            ),
+            "ml_workbench.experiment.readers.FileReader.keep": (
+                "experiment/readers.html#filereader.keep",
+                "ml_workbench/experiment/readers.py",
+            ),
+            "ml_workbench.experiment.readers.FileReader.repeats": (
+                "experiment/readers.html#filereader.repeats",
+                "ml_workbench/experiment/readers.py",
+            ),
+            "ml_workbench.experiment.readers.FileReader.rows": (
+                "experiment/readers.html#filereader.rows",
+                "ml_workbench/experiment/readers.py",
+            ),
+            "ml_workbench.experiment.readers.FileReader.table": (
+                "experiment/readers.html#filereader.table",
+                "ml_workbench/experiment/readers.py",
+            ),
+            "ml_workbench.experiment.readers.Reader": (
+                "experiment/readers.html#reader",
+                "ml_workbench/experiment/readers.py",
+            ),
+            "ml_workbench.experiment.readers.Reader.keep": (
+                "experiment/readers.html#reader.keep",
+                "ml_workbench/experiment/readers.py",
+            ),
+            "ml_workbench.experiment.readers.Reader.repeats": (
+                "experiment/readers.html#reader.repeats",
+                "ml_workbench/experiment/readers.py",
+            ),
+            "ml_workbench.experiment.readers.Reader.rows": (
+                "experiment/readers.html#reader.rows",
+                "ml_workbench/experiment/readers.py",
+            ),
+            "ml_workbench.experiment.readers.Reader.table": (
+                "experiment/readers.html#reader.table",
+                "ml_workbench/experiment/readers.py",
+            ),
+            "ml_workbench.experiment.readers._column": (
+                "experiment/readers.html#_column",
+                "ml_workbench/experiment/readers.py",
+            ),
+            "ml_workbench.experiment.readers._one_clock": (
+                "experiment/readers.html#_one_clock",
+                "ml_workbench/experiment/readers.py",
+            ),
+            "ml_workbench.experiment.readers._parts": (
+                "experiment/readers.html#_parts",
+                "ml_workbench/experiment/readers.py",
+            ),
+            "ml_workbench.experiment.readers._readable": (
+                "experiment/readers.html#_readable",
+                "ml_workbench/experiment/readers.py",
+            ),
+            "ml_workbench.experiment.readers._show_all": (
+                "experiment/readers.html#_show_all",
+                "ml_workbench/experiment/readers.py",
+            ),
+            "ml_workbench.experiment.readers._shown": (
+                "experiment/readers.html#_shown",
+                "ml_workbench/experiment/readers.py",
+            ),
+            "ml_workbench.experiment.readers.reading": (
+                "experiment/readers.html#reading",
+                "ml_workbench/experiment/readers.py",
+            ),
+        },
+        "ml_workbench.experiment.refusals": {
+            "ml_workbench.experiment.refusals.check_arms": (
+                "experiment/refusals.html#check_arms",
+                "ml_workbench/experiment/refusals.py",
+            ),
+            "ml_workbench.experiment.refusals.check_outcomes": (
+                "experiment/refusals.html#check_outcomes",
+                "ml_workbench/experiment/refusals.py",
+            ),
+            "ml_workbench.experiment.refusals.check_sizes": (
+                "experiment/refusals.html#check_sizes",
+                "ml_workbench/experiment/refusals.py",
+            ),
+        },
+        "ml_workbench.experiment.replay": {
+            "ml_workbench.experiment.replay.Played": (
+                "experiment/replay.html#played",
+                "ml_workbench/experiment/replay.py",
+            ),
+            "ml_workbench.experiment.replay.Played.arms": (
+                "experiment/replay.html#played.arms",
+                "ml_workbench/experiment/replay.py",
+            ),
+            "ml_workbench.experiment.replay.Played.assigned": (
+                "experiment/replay.html#played.assigned",
+                "ml_workbench/experiment/replay.py",
+            ),
+            "ml_workbench.experiment.replay.Played.counts": (
+                "experiment/replay.html#played.counts",
+                "ml_workbench/experiment/replay.py",
+            ),
+            "ml_workbench.experiment.replay.Played.maturity": (
+                "experiment/replay.html#played.maturity",
+                "ml_workbench/experiment/replay.py",
+            ),
+            "ml_workbench.experiment.replay.Played.response": (
+                "experiment/replay.html#played.response",
+                "ml_workbench/experiment/replay.py",
+            ),
+            "ml_workbench.experiment.replay.Played.responses": (
+                "experiment/replay.html#played.responses",
+                "ml_workbench/experiment/replay.py",
+            ),
+            "ml_workbench.experiment.replay.Played.truth": (
+                "experiment/replay.html#played.truth",
+                "ml_workbench/experiment/replay.py",
+            ),
+            "ml_workbench.experiment.replay._assign": (
+                "experiment/replay.html#_assign",
+                "ml_workbench/experiment/replay.py",
+            ),
+            "ml_workbench.experiment.replay._due": (
+                "experiment/replay.html#_due",
+                "ml_workbench/experiment/replay.py",
+            ),
+            "ml_workbench.experiment.replay._lost": (
+                "experiment/replay.html#_lost",
+                "ml_workbench/experiment/replay.py",
+            ),
+            "ml_workbench.experiment.replay._summed": (
+                "experiment/replay.html#_summed",
+                "ml_workbench/experiment/replay.py",
+            ),
+            "ml_workbench.experiment.replay._within": (
+                "experiment/replay.html#_within",
+                "ml_workbench/experiment/replay.py",
+            ),
+            "ml_workbench.experiment.replay.clusters": (
+                "experiment/replay.html#clusters",
+                "ml_workbench/experiment/replay.py",
+            ),
+            "ml_workbench.experiment.replay.measured": (
+                "experiment/replay.html#measured",
+                "ml_workbench/experiment/replay.py",
+            ),
+            "ml_workbench.experiment.replay.repetition": (
+                "experiment/replay.html#repetition",
+                "ml_workbench/experiment/replay.py",
+            ),
+            "ml_workbench.experiment.replay.replay": (
+                "experiment/replay.html#replay",
+                "ml_workbench/experiment/replay.py",
+            ),
+        },
+        "ml_workbench.experiment.report": {
+            "ml_workbench.experiment.report._course_row": (
+                "experiment/report.html#_course_row",
+                "ml_workbench/experiment/report.py",
+            ),
+            "ml_workbench.experiment.report._guard_row": (
+                "experiment/report.html#_guard_row",
+                "ml_workbench/experiment/report.py",
+            ),
+            "ml_workbench.experiment.report._heading": (
+                "experiment/report.html#_heading",
+                "ml_workbench/experiment/report.py",
+            ),
+            "ml_workbench.experiment.report._known": (
+                "experiment/report.html#_known",
+                "ml_workbench/experiment/report.py",
+            ),
+            "ml_workbench.experiment.report._lift_row": (
+                "experiment/report.html#_lift_row",
+                "ml_workbench/experiment/report.py",
+            ),
+            "ml_workbench.experiment.report._money_row": (
+                "experiment/report.html#_money_row",
+                "ml_workbench/experiment/report.py",
+            ),
+            "ml_workbench.experiment.report._policy_rows": (
+                "experiment/report.html#_policy_rows",
+                "ml_workbench/experiment/report.py",
+            ),
+            "ml_workbench.experiment.report._rule": (
+                "experiment/report.html#_rule",
+                "ml_workbench/experiment/report.py",
+            ),
+            "ml_workbench.experiment.report._segment_row": (
+                "experiment/report.html#_segment_row",
+                "ml_workbench/experiment/report.py",
+            ),
+            "ml_workbench.experiment.report._sight_row": (
+                "experiment/report.html#_sight_row",
+                "ml_workbench/experiment/report.py",
+            ),
+            "ml_workbench.experiment.report._time": (
+                "experiment/report.html#_time",
+                "ml_workbench/experiment/report.py",
+            ),
+            "ml_workbench.experiment.report._triggered_row": (
+                "experiment/report.html#_triggered_row",
+                "ml_workbench/experiment/report.py",
+            ),
+            "ml_workbench.experiment.report.attribution_report": (
+                "experiment/report.html#attribution_report",
+                "ml_workbench/experiment/report.py",
+            ),
+            "ml_workbench.experiment.report.labels_of": (
+                "experiment/report.html#labels_of",
+                "ml_workbench/experiment/report.py",
+            ),
+            "ml_workbench.experiment.report.promises_of": (
+                "experiment/report.html#promises_of",
+                "ml_workbench/experiment/report.py",
+            ),
+            "ml_workbench.experiment.report.span": (
+                "experiment/report.html#span",
+                "ml_workbench/experiment/report.py",
+            ),
+            "ml_workbench.experiment.report.truth_rows": (
+                "experiment/report.html#truth_rows",
+                "ml_workbench/experiment/report.py",
+            ),
+        },
+        "ml_workbench.experiment.results": {
+            "ml_workbench.experiment.results.Analysis": (
+                "experiment/results.html#analysis",
+                "ml_workbench/experiment/results.py",
+            ),
+            "ml_workbench.experiment.results.Analysis.exit_code": (
+                "experiment/results.html#analysis.exit_code",
+                "ml_workbench/experiment/results.py",
+            ),
+            "ml_workbench.experiment.results.Result": (
+                "experiment/results.html#result",
+                "ml_workbench/experiment/results.py",
+            ),
+            "ml_workbench.experiment.results.Result.net": (
+                "experiment/results.html#result.net",
+                "ml_workbench/experiment/results.py",
+            ),
+            "ml_workbench.experiment.results.Segment": (
+                "experiment/results.html#segment",
+                "ml_workbench/experiment/results.py",
+            ),
+            "ml_workbench.experiment.results._ends": (
+                "experiment/results.html#_ends",
+                "ml_workbench/experiment/results.py",
+            ),
+            "ml_workbench.experiment.results._known": (
+                "experiment/results.html#_known",
+                "ml_workbench/experiment/results.py",
+            ),
+            "ml_workbench.experiment.results._segment_record": (
+                "experiment/results.html#_segment_record",
+                "ml_workbench/experiment/results.py",
+            ),
+            "ml_workbench.experiment.results.as_json": (
+                "experiment/results.html#as_json",
+                "ml_workbench/experiment/results.py",
+            ),
+            "ml_workbench.experiment.results.as_record": (
+                "experiment/results.html#as_record",
+                "ml_workbench/experiment/results.py",
+            ),
+        },
+        "ml_workbench.experiment.sizing": {
+            "ml_workbench.experiment.sizing.Sample": (
+                "experiment/sizing.html#sample",
+                "ml_workbench/experiment/sizing.py",
+            ),
+            "ml_workbench.experiment.sizing.Terms": (
+                "experiment/sizing.html#terms",
+                "ml_workbench/experiment/sizing.py",
+            ),
+            "ml_workbench.experiment.sizing.Terms.__post_init__": (
+                "experiment/sizing.html#terms.__post_init__",
+                "ml_workbench/experiment/sizing.py",
+            ),
+            "ml_workbench.experiment.sizing.Terms.alpha": (
+                "experiment/sizing.html#terms.alpha",
+                "ml_workbench/experiment/sizing.py",
+            ),
+            "ml_workbench.experiment.sizing.Week": (
+                "experiment/sizing.html#week",
+                "ml_workbench/experiment/sizing.py",
+            ),
+            "ml_workbench.experiment.sizing._chance": (
+                "experiment/sizing.html#_chance",
+                "ml_workbench/experiment/sizing.py",
+            ),
+            "ml_workbench.experiment.sizing._check": (
+                "experiment/sizing.html#_check",
+                "ml_workbench/experiment/sizing.py",
+            ),
+            "ml_workbench.experiment.sizing._first": (
+                "experiment/sizing.html#_first",
+                "ml_workbench/experiment/sizing.py",
+            ),
+            "ml_workbench.experiment.sizing._signal": (
+                "experiment/sizing.html#_signal",
+                "ml_workbench/experiment/sizing.py",
+            ),
+            "ml_workbench.experiment.sizing._whole": (
+                "experiment/sizing.html#_whole",
+                "ml_workbench/experiment/sizing.py",
+            ),
+            "ml_workbench.experiment.sizing.duration_weeks": (
+                "experiment/sizing.html#duration_weeks",
+                "ml_workbench/experiment/sizing.py",
+            ),
+            "ml_workbench.experiment.sizing.false_alarms": (
+                "experiment/sizing.html#false_alarms",
+                "ml_workbench/experiment/sizing.py",
+            ),
+            "ml_workbench.experiment.sizing.mde": (
+                "experiment/sizing.html#mde",
+                "ml_workbench/experiment/sizing.py",
+            ),
+            "ml_workbench.experiment.sizing.power": (
+                "experiment/sizing.html#power",
+                "ml_workbench/experiment/sizing.py",
+            ),
+            "ml_workbench.experiment.sizing.sample_size": (
+                "experiment/sizing.html#sample_size",
+                "ml_workbench/experiment/sizing.py",
+            ),
+            "ml_workbench.experiment.sizing.schedule": (
+                "experiment/sizing.html#schedule",
+                "ml_workbench/experiment/sizing.py",
+            ),
+            "ml_workbench.experiment.sizing.terms_of": (
+                "experiment/sizing.html#terms_of",
+                "ml_workbench/experiment/sizing.py",
+            ),
+        },
+        "ml_workbench.experiment.stops": {
+            "ml_workbench.experiment.stops.Problem": (
+                "experiment/stops.html#problem",
+                "ml_workbench/experiment/stops.py",
+            ),
+            "ml_workbench.experiment.stops._contract": (
+                "experiment/stops.html#_contract",
+                "ml_workbench/experiment/stops.py",
+            ),
+            "ml_workbench.experiment.stops._examples": (
+                "experiment/stops.html#_examples",
+                "ml_workbench/experiment/stops.py",
+            ),
+            "ml_workbench.experiment.stops._strangers": (
+                "experiment/stops.html#_strangers",
+                "ml_workbench/experiment/stops.py",
+            ),
+            "ml_workbench.experiment.stops.design_problems": (
+                "experiment/stops.html#design_problems",
+                "ml_workbench/experiment/stops.py",
+            ),
+            "ml_workbench.experiment.stops.empty_problems": (
+                "experiment/stops.html#empty_problems",
+                "ml_workbench/experiment/stops.py",
+            ),
+            "ml_workbench.experiment.stops.event_problems": (
+                "experiment/stops.html#event_problems",
+                "ml_workbench/experiment/stops.py",
+            ),
+            "ml_workbench.experiment.stops.exposure_problems": (
+                "experiment/stops.html#exposure_problems",
+                "ml_workbench/experiment/stops.py",
+            ),
+            "ml_workbench.experiment.stops.stops": (
+                "experiment/stops.html#stops",
+                "ml_workbench/experiment/stops.py",
+            ),
+            "ml_workbench.experiment.stops.trait_problems": (
+                "experiment/stops.html#trait_problems",
+                "ml_workbench/experiment/stops.py",
+            ),
+            "ml_workbench.experiment.stops.unit_problems": (
+                "experiment/stops.html#unit_problems",
+                "ml_workbench/experiment/stops.py",
+            ),
+        },
+        "ml_workbench.experiment.summaries": {
+            "ml_workbench.experiment.summaries.Summary": (
+                "experiment/summaries.html#summary",
+                "ml_workbench/experiment/summaries.py",
+            ),
+            "ml_workbench.experiment.summaries.Wanted": (
+                "experiment/summaries.html#wanted",
+                "ml_workbench/experiment/summaries.py",
+            ),
+            "ml_workbench.experiment.summaries.Wanted.cubes": (
+                "experiment/summaries.html#wanted.cubes",
+                "ml_workbench/experiment/summaries.py",
+            ),
+            "ml_workbench.experiment.summaries.Wanted.names": (
+                "experiment/summaries.html#wanted.names",
+                "ml_workbench/experiment/summaries.py",
+            ),
+            "ml_workbench.experiment.summaries.Wanted.pairs": (
+                "experiment/summaries.html#wanted.pairs",
+                "ml_workbench/experiment/summaries.py",
+            ),
+            "ml_workbench.experiment.summaries._Ready": (
+                "experiment/summaries.html#_ready",
+                "ml_workbench/experiment/summaries.py",
+            ),
+            "ml_workbench.experiment.summaries._answer": (
+                "experiment/summaries.html#_answer",
+                "ml_workbench/experiment/summaries.py",
+            ),
+            "ml_workbench.experiment.summaries._caps": (
+                "experiment/summaries.html#_caps",
+                "ml_workbench/experiment/summaries.py",
+            ),
+            "ml_workbench.experiment.summaries._checked_nulls": (
+                "experiment/summaries.html#_checked_nulls",
+                "ml_workbench/experiment/summaries.py",
+            ),
+            "ml_workbench.experiment.summaries._clustered": (
+                "experiment/summaries.html#_clustered",
+                "ml_workbench/experiment/summaries.py",
+            ),
+            "ml_workbench.experiment.summaries._fills": (
+                "experiment/summaries.html#_fills",
+                "ml_workbench/experiment/summaries.py",
+            ),
+            "ml_workbench.experiment.summaries._grouped": (
+                "experiment/summaries.html#_grouped",
+                "ml_workbench/experiment/summaries.py",
+            ),
+            "ml_workbench.experiment.summaries._left_out": (
+                "experiment/summaries.html#_left_out",
+                "ml_workbench/experiment/summaries.py",
+            ),
+            "ml_workbench.experiment.summaries._moments": (
+                "experiment/summaries.html#_moments",
+                "ml_workbench/experiment/summaries.py",
+            ),
+            "ml_workbench.experiment.summaries._of_clusters": (
+                "experiment/summaries.html#_of_clusters",
+                "ml_workbench/experiment/summaries.py",
+            ),
+            "ml_workbench.experiment.summaries._prepared": (
+                "experiment/summaries.html#_prepared",
+                "ml_workbench/experiment/summaries.py",
+            ),
+            "ml_workbench.experiment.summaries._skewness": (
+                "experiment/summaries.html#_skewness",
+                "ml_workbench/experiment/summaries.py",
+            ),
+            "ml_workbench.experiment.summaries._summary": (
+                "experiment/summaries.html#_summary",
+                "ml_workbench/experiment/summaries.py",
+            ),
+            "ml_workbench.experiment.summaries._sums": (
+                "experiment/summaries.html#_sums",
+                "ml_workbench/experiment/summaries.py",
+            ),
+            "ml_workbench.experiment.summaries.summarise": (
+                "experiment/summaries.html#summarise",
+                "ml_workbench/experiment/summaries.py",
+            ),
+        },
+        "ml_workbench.experiment.tables": {
+            "ml_workbench.experiment.tables.Opened": (
+                "experiment/tables.html#opened",
+                "ml_workbench/experiment/tables.py",
+            ),
+            "ml_workbench.experiment.tables._files": (
+                "experiment/tables.html#_files",
+                "ml_workbench/experiment/tables.py",
+            ),
+            "ml_workbench.experiment.tables._format": (
+                "experiment/tables.html#_format",
+                "ml_workbench/experiment/tables.py",
+            ),
+            "ml_workbench.experiment.tables._landed": (
+                "experiment/tables.html#_landed",
+                "ml_workbench/experiment/tables.py",
+            ),
+            "ml_workbench.experiment.tables._not_there": (
+                "experiment/tables.html#_not_there",
+                "ml_workbench/experiment/tables.py",
+            ),
+            "ml_workbench.experiment.tables._plain": (
+                "experiment/tables.html#_plain",
+                "ml_workbench/experiment/tables.py",
+            ),
+            "ml_workbench.experiment.tables._reason": (
+                "experiment/tables.html#_reason",
+                "ml_workbench/experiment/tables.py",
+            ),
+            "ml_workbench.experiment.tables._relation": (
+                "experiment/tables.html#_relation",
+                "ml_workbench/experiment/tables.py",
+            ),
+            "ml_workbench.experiment.tables._relation_of_database": (
+                "experiment/tables.html#_relation_of_database",
+                "ml_workbench/experiment/tables.py",
+            ),
+            "ml_workbench.experiment.tables._relation_of_files": (
+                "experiment/tables.html#_relation_of_files",
+                "ml_workbench/experiment/tables.py",
+            ),
+            "ml_workbench.experiment.tables.open_table": (
+                "experiment/tables.html#open_table",
+                "ml_workbench/experiment/tables.py",
+            ),
+        },
+        "ml_workbench.experiment.telling": {
+            "ml_workbench.experiment.telling._bar": (
+                "experiment/telling.html#_bar",
+                "ml_workbench/experiment/telling.py",
+            ),
+            "ml_workbench.experiment.telling._by_segment": (
+                "experiment/telling.html#_by_segment",
+                "ml_workbench/experiment/telling.py",
+            ),
+            "ml_workbench.experiment.telling._chance": (
+                "experiment/telling.html#_chance",
+                "ml_workbench/experiment/telling.py",
+            ),
+            "ml_workbench.experiment.telling._listed": (
+                "experiment/telling.html#_listed",
+                "ml_workbench/experiment/telling.py",
+            ),
+            "ml_workbench.experiment.telling._scale": (
+                "experiment/telling.html#_scale",
+                "ml_workbench/experiment/telling.py",
+            ),
+            "ml_workbench.experiment.telling._table": (
+                "experiment/telling.html#_table",
+                "ml_workbench/experiment/telling.py",
+            ),
+            "ml_workbench.experiment.telling._terms": (
+                "experiment/telling.html#_terms",
+                "ml_workbench/experiment/telling.py",
+            ),
+            "ml_workbench.experiment.telling.amount": (
+                "experiment/telling.html#amount",
+                "ml_workbench/experiment/telling.py",
+            ),
+            "ml_workbench.experiment.telling.between": (
+                "experiment/telling.html#between",
+                "ml_workbench/experiment/telling.py",
+            ),
+            "ml_workbench.experiment.telling.body": (
+                "experiment/telling.html#body",
+                "ml_workbench/experiment/telling.py",
+            ),
+            "ml_workbench.experiment.telling.cells": (
+                "experiment/telling.html#cells",
+                "ml_workbench/experiment/telling.py",
+            ),
+            "ml_workbench.experiment.telling.lines": (
+                "experiment/telling.html#lines",
+                "ml_workbench/experiment/telling.py",
+            ),
+            "ml_workbench.experiment.telling.notes": (
+                "experiment/telling.html#notes",
+                "ml_workbench/experiment/telling.py",
+            ),
+            "ml_workbench.experiment.telling.picture": (
+                "experiment/telling.html#picture",
+                "ml_workbench/experiment/telling.py",
+            ),
+            "ml_workbench.experiment.telling.sentence": (
+                "experiment/telling.html#sentence",
+                "ml_workbench/experiment/telling.py",
+            ),
+            "ml_workbench.experiment.telling.share": (
+                "experiment/telling.html#share",
+                "ml_workbench/experiment/telling.py",
+            ),
+            "ml_workbench.experiment.telling.totals": (
+                "experiment/telling.html#totals",
+                "ml_workbench/experiment/telling.py",
+            ),
+        },
+        "ml_workbench.experiment.tosses": {
+            "ml_workbench.experiment.tosses.Toss": (
+                "experiment/tosses.html#toss",
+                "ml_workbench/experiment/tosses.py",
+            ),
+            "ml_workbench.experiment.tosses.Toss.covers": (
+                "experiment/tosses.html#toss.covers",
+                "ml_workbench/experiment/tosses.py",
+            ),
+            "ml_workbench.experiment.tosses.Tosses": (
+                "experiment/tosses.html#tosses",
+                "ml_workbench/experiment/tosses.py",
+            ),
+            "ml_workbench.experiment.tosses.Tosses.coverage": (
+                "experiment/tosses.html#tosses.coverage",
+                "ml_workbench/experiment/tosses.py",
+            ),
+            "ml_workbench.experiment.tosses.Tosses.rejected": (
+                "experiment/tosses.html#tosses.rejected",
+                "ml_workbench/experiment/tosses.py",
+            ),
+            "ml_workbench.experiment.tosses.Tosses.share": (
+                "experiment/tosses.html#tosses.share",
+                "ml_workbench/experiment/tosses.py",
+            ),
+            "ml_workbench.experiment.tosses.Tosses.spread": (
+                "experiment/tosses.html#tosses.spread",
+                "ml_workbench/experiment/tosses.py",
+            ),
+            "ml_workbench.experiment.tosses.Tosses.stopped": (
+                "experiment/tosses.html#tosses.stopped",
+                "ml_workbench/experiment/tosses.py",
+            ),
+            "ml_workbench.experiment.tosses.Tosses.variance_removed": (
+                "experiment/tosses.html#tosses.variance_removed",
+                "ml_workbench/experiment/tosses.py",
+            ),
+            "ml_workbench.experiment.tosses.lift_of": (
+                "experiment/tosses.html#lift_of",
+                "ml_workbench/experiment/tosses.py",
+            ),
+            "ml_workbench.experiment.tosses.sample_ratio": (
+                "experiment/tosses.html#sample_ratio",
+                "ml_workbench/experiment/tosses.py",
+            ),
+            "ml_workbench.experiment.tosses.toss": (
+                "experiment/tosses.html#toss",
+                "ml_workbench/experiment/tosses.py",
+            ),
+            "ml_workbench.experiment.tosses.tosses": (
+                "experiment/tosses.html#tosses",
+                "ml_workbench/experiment/tosses.py",
+            ),
+        },
+        "ml_workbench.experiment.traces": {
+            "ml_workbench.experiment.traces.Rows": (
+                "experiment/traces.html#rows",
+                "ml_workbench/experiment/traces.py",
+            ),
+            "ml_workbench.experiment.traces._assignments": (
+                "experiment/traces.html#_assignments",
+                "ml_workbench/experiment/traces.py",
+            ),
+            "ml_workbench.experiment.traces._covariates": (
+                "experiment/traces.html#_covariates",
+                "ml_workbench/experiment/traces.py",
+            ),
+            "ml_workbench.experiment.traces._exposures": (
+                "experiment/traces.html#_exposures",
+                "ml_workbench/experiment/traces.py",
+            ),
+            "ml_workbench.experiment.traces._happened": (
+                "experiment/traces.html#_happened",
+                "ml_workbench/experiment/traces.py",
+            ),
+            "ml_workbench.experiment.traces._outcomes": (
+                "experiment/traces.html#_outcomes",
+                "ml_workbench/experiment/traces.py",
+            ),
+            "ml_workbench.experiment.traces._predictions": (
+                "experiment/traces.html#_predictions",
+                "ml_workbench/experiment/traces.py",
+            ),
+            "ml_workbench.experiment.traces._repeated": (
+                "experiment/traces.html#_repeated",
+                "ml_workbench/experiment/traces.py",
+            ),
+            "ml_workbench.experiment.traces._texts": (
+                "experiment/traces.html#_texts",
+                "ml_workbench/experiment/traces.py",
+            ),
+            "ml_workbench.experiment.traces._times": (
+                "experiment/traces.html#_times",
+                "ml_workbench/experiment/traces.py",
+            ),
+            "ml_workbench.experiment.traces.loads": (
+                "experiment/traces.html#loads",
+                "ml_workbench/experiment/traces.py",
+            ),
+            "ml_workbench.experiment.traces.tables": (
+                "experiment/traces.html#tables",
+                "ml_workbench/experiment/traces.py",
+            ),
+        },
+        "ml_workbench.experiment.uplift": {
+            "ml_workbench.experiment.uplift.QiniPoint": (
+                "experiment/uplift.html#qinipoint",
+                "ml_workbench/experiment/uplift.py",
+            ),
+            "ml_workbench.experiment.uplift.Uplift": (
+                "experiment/uplift.html#uplift",
+                "ml_workbench/experiment/uplift.py",
+            ),
+            "ml_workbench.experiment.uplift.Uplift.verdict": (
+                "experiment/uplift.html#uplift.verdict",
+                "ml_workbench/experiment/uplift.py",
+            ),
+            "ml_workbench.experiment.uplift.UpliftBin": (
+                "experiment/uplift.html#upliftbin",
+                "ml_workbench/experiment/uplift.py",
+            ),
+            "ml_workbench.experiment.uplift._above_the_line": (
+                "experiment/uplift.html#_above_the_line",
+                "ml_workbench/experiment/uplift.py",
+            ),
+            "ml_workbench.experiment.uplift._centred": (
+                "experiment/uplift.html#_centred",
+                "ml_workbench/experiment/uplift.py",
+            ),
+            "ml_workbench.experiment.uplift._draws": (
+                "experiment/uplift.html#_draws",
+                "ml_workbench/experiment/uplift.py",
+            ),
+            "ml_workbench.experiment.uplift._gains": (
+                "experiment/uplift.html#_gains",
+                "ml_workbench/experiment/uplift.py",
+            ),
+            "ml_workbench.experiment.uplift._interval": (
+                "experiment/uplift.html#_interval",
+                "ml_workbench/experiment/uplift.py",
+            ),
+            "ml_workbench.experiment.uplift._sums": (
+                "experiment/uplift.html#_sums",
+                "ml_workbench/experiment/uplift.py",
+            ),
+            "ml_workbench.experiment.uplift._supported": (
+                "experiment/uplift.html#_supported",
+                "ml_workbench/experiment/uplift.py",
+            ),
+            "ml_workbench.experiment.uplift.uplift": (
+                "experiment/uplift.html#uplift",
+                "ml_workbench/experiment/uplift.py",
             ),
         },
         "ml_workbench.model.artifact": {
@@ -3058,6 +5580,36 @@ d = {
                 "ml_workbench/model/variants.py",
             ),
         },
+        "ml_workbench.page.approval": {
+            "ml_workbench.page.approval.Approval": (
+                "page/approval.html#approval",
+                "ml_workbench/page/approval.py",
+            ),
+            "ml_workbench.page.approval._addresses": (
+                "page/approval.html#_addresses",
+                "ml_workbench/page/approval.py",
+            ),
+            "ml_workbench.page.approval._moment": (
+                "page/approval.html#_moment",
+                "ml_workbench/page/approval.py",
+            ),
+            "ml_workbench.page.approval.approval_row": (
+                "page/approval.html#approval_row",
+                "ml_workbench/page/approval.py",
+            ),
+            "ml_workbench.page.approval.approvals": (
+                "page/approval.html#approvals",
+                "ml_workbench/page/approval.py",
+            ),
+            "ml_workbench.page.approval.report_hash": (
+                "page/approval.html#report_hash",
+                "ml_workbench/page/approval.py",
+            ),
+            "ml_workbench.page.approval.role_of": (
+                "page/approval.html#role_of",
+                "ml_workbench/page/approval.py",
+            ),
+        },
         "ml_workbench.page.blessing": {
             "ml_workbench.page.blessing.Blessing": (
                 "page/blessing.html#blessing",
@@ -3143,6 +5695,53 @@ d = {
                 "ml_workbench/page/catalogue.py",
             ),
         },
+        "ml_workbench.page.decided": {
+            "ml_workbench.page.decided.Decision": (
+                "page/decided.html#decision",
+                "ml_workbench/page/decided.py",
+            ),
+            "ml_workbench.page.decided.Guard": ("page/decided.html#guard", "ml_workbench/page/decided.py"),
+            "ml_workbench.page.decided.Guard.sign": (
+                "page/decided.html#guard.sign",
+                "ml_workbench/page/decided.py",
+            ),
+            "ml_workbench.page.decided.Guard.state": (
+                "page/decided.html#guard.state",
+                "ml_workbench/page/decided.py",
+            ),
+            "ml_workbench.page.decided._until": ("page/decided.html#_until", "ml_workbench/page/decided.py"),
+            "ml_workbench.page.decided.decision": (
+                "page/decided.html#decision",
+                "ml_workbench/page/decided.py",
+            ),
+            "ml_workbench.page.decided.guard_line": (
+                "page/decided.html#guard_line",
+                "ml_workbench/page/decided.py",
+            ),
+            "ml_workbench.page.decided.guards": ("page/decided.html#guards", "ml_workbench/page/decided.py"),
+        },
+        "ml_workbench.page.drawing": {
+            "ml_workbench.page.drawing._band": ("page/drawing.html#_band", "ml_workbench/page/drawing.py"),
+            "ml_workbench.page.drawing._heights": (
+                "page/drawing.html#_heights",
+                "ml_workbench/page/drawing.py",
+            ),
+            "ml_workbench.page.drawing._mark": ("page/drawing.html#_mark", "ml_workbench/page/drawing.py"),
+            "ml_workbench.page.drawing._scale": ("page/drawing.html#_scale", "ml_workbench/page/drawing.py"),
+            "ml_workbench.page.drawing._share": ("page/drawing.html#_share", "ml_workbench/page/drawing.py"),
+            "ml_workbench.page.drawing._side": ("page/drawing.html#_side", "ml_workbench/page/drawing.py"),
+            "ml_workbench.page.drawing._slopes": (
+                "page/drawing.html#_slopes",
+                "ml_workbench/page/drawing.py",
+            ),
+            "ml_workbench.page.drawing.bar": ("page/drawing.html#bar", "ml_workbench/page/drawing.py"),
+            "ml_workbench.page.drawing.hill": ("page/drawing.html#hill", "ml_workbench/page/drawing.py"),
+            "ml_workbench.page.drawing.reach_of": (
+                "page/drawing.html#reach_of",
+                "ml_workbench/page/drawing.py",
+            ),
+            "ml_workbench.page.drawing.trend": ("page/drawing.html#trend", "ml_workbench/page/drawing.py"),
+        },
         "ml_workbench.page.drivers": {
             "ml_workbench.page.drivers.Miss": ("page/drivers.html#miss", "ml_workbench/page/drivers.py"),
             "ml_workbench.page.drivers.Push": ("page/drivers.html#push", "ml_workbench/page/drivers.py"),
@@ -3192,6 +5791,59 @@ d = {
                 "ml_workbench/page/drivers.py",
             ),
         },
+        "ml_workbench.page.earned": {
+            "ml_workbench.page.earned.Bill": ("page/earned.html#bill", "ml_workbench/page/earned.py"),
+            "ml_workbench.page.earned.Headline": ("page/earned.html#headline", "ml_workbench/page/earned.py"),
+            "ml_workbench.page.earned.Report": ("page/earned.html#report", "ml_workbench/page/earned.py"),
+            "ml_workbench.page.earned.Report.replayed": (
+                "page/earned.html#report.replayed",
+                "ml_workbench/page/earned.py",
+            ),
+            "ml_workbench.page.earned.Source": ("page/earned.html#source", "ml_workbench/page/earned.py"),
+            "ml_workbench.page.earned.Source.title": (
+                "page/earned.html#source.title",
+                "ml_workbench/page/earned.py",
+            ),
+            "ml_workbench.page.earned.Stop": ("page/earned.html#stop", "ml_workbench/page/earned.py"),
+            "ml_workbench.page.earned._apart": ("page/earned.html#_apart", "ml_workbench/page/earned.py"),
+            "ml_workbench.page.earned._bill": ("page/earned.html#_bill", "ml_workbench/page/earned.py"),
+            "ml_workbench.page.earned._declared": (
+                "page/earned.html#_declared",
+                "ml_workbench/page/earned.py",
+            ),
+            "ml_workbench.page.earned.bills": ("page/earned.html#bills", "ml_workbench/page/earned.py"),
+            "ml_workbench.page.earned.called": ("page/earned.html#called", "ml_workbench/page/earned.py"),
+            "ml_workbench.page.earned.exact": ("page/earned.html#exact", "ml_workbench/page/earned.py"),
+            "ml_workbench.page.earned.headline": ("page/earned.html#headline", "ml_workbench/page/earned.py"),
+            "ml_workbench.page.earned.in_hundred": (
+                "page/earned.html#in_hundred",
+                "ml_workbench/page/earned.py",
+            ),
+            "ml_workbench.page.earned.main_bill": (
+                "page/earned.html#main_bill",
+                "ml_workbench/page/earned.py",
+            ),
+            "ml_workbench.page.earned.promise": ("page/earned.html#promise", "ml_workbench/page/earned.py"),
+            "ml_workbench.page.earned.range_of": ("page/earned.html#range_of", "ml_workbench/page/earned.py"),
+            "ml_workbench.page.earned.read_report": (
+                "page/earned.html#read_report",
+                "ml_workbench/page/earned.py",
+            ),
+            "ml_workbench.page.earned.replay_mark": (
+                "page/earned.html#replay_mark",
+                "ml_workbench/page/earned.py",
+            ),
+            "ml_workbench.page.earned.report_from": (
+                "page/earned.html#report_from",
+                "ml_workbench/page/earned.py",
+            ),
+            "ml_workbench.page.earned.rests_on": ("page/earned.html#rests_on", "ml_workbench/page/earned.py"),
+            "ml_workbench.page.earned.source_of": (
+                "page/earned.html#source_of",
+                "ml_workbench/page/earned.py",
+            ),
+            "ml_workbench.page.earned.treated": ("page/earned.html#treated", "ml_workbench/page/earned.py"),
+        },
         "ml_workbench.page.editions": {
             "ml_workbench.page.editions.Edition": (
                 "page/editions.html#edition",
@@ -3211,6 +5863,114 @@ d = {
                 "ml_workbench/page/editions.py",
             ),
             "ml_workbench.page.editions.size": ("page/editions.html#size", "ml_workbench/page/editions.py"),
+        },
+        "ml_workbench.page.evidence": {
+            "ml_workbench.page.evidence.Counted": (
+                "page/evidence.html#counted",
+                "ml_workbench/page/evidence.py",
+            ),
+            "ml_workbench.page.evidence.Draw": ("page/evidence.html#draw", "ml_workbench/page/evidence.py"),
+            "ml_workbench.page.evidence.Drawn": ("page/evidence.html#drawn", "ml_workbench/page/evidence.py"),
+            "ml_workbench.page.evidence.Line": ("page/evidence.html#line", "ml_workbench/page/evidence.py"),
+            "ml_workbench.page.evidence.Segment": (
+                "page/evidence.html#segment",
+                "ml_workbench/page/evidence.py",
+            ),
+            "ml_workbench.page.evidence.Series": (
+                "page/evidence.html#series",
+                "ml_workbench/page/evidence.py",
+            ),
+            "ml_workbench.page.evidence._capped": (
+                "page/evidence.html#_capped",
+                "ml_workbench/page/evidence.py",
+            ),
+            "ml_workbench.page.evidence._line": ("page/evidence.html#_line", "ml_workbench/page/evidence.py"),
+            "ml_workbench.page.evidence._segment": (
+                "page/evidence.html#_segment",
+                "ml_workbench/page/evidence.py",
+            ),
+            "ml_workbench.page.evidence._share": (
+                "page/evidence.html#_share",
+                "ml_workbench/page/evidence.py",
+            ),
+            "ml_workbench.page.evidence._signed": (
+                "page/evidence.html#_signed",
+                "ml_workbench/page/evidence.py",
+            ),
+            "ml_workbench.page.evidence._span_of": (
+                "page/evidence.html#_span_of",
+                "ml_workbench/page/evidence.py",
+            ),
+            "ml_workbench.page.evidence.asides": (
+                "page/evidence.html#asides",
+                "ml_workbench/page/evidence.py",
+            ),
+            "ml_workbench.page.evidence.counted": (
+                "page/evidence.html#counted",
+                "ml_workbench/page/evidence.py",
+            ),
+            "ml_workbench.page.evidence.draw": ("page/evidence.html#draw", "ml_workbench/page/evidence.py"),
+            "ml_workbench.page.evidence.lines": ("page/evidence.html#lines", "ml_workbench/page/evidence.py"),
+            "ml_workbench.page.evidence.measured": (
+                "page/evidence.html#measured",
+                "ml_workbench/page/evidence.py",
+            ),
+            "ml_workbench.page.evidence.over_time": (
+                "page/evidence.html#over_time",
+                "ml_workbench/page/evidence.py",
+            ),
+            "ml_workbench.page.evidence.segments": (
+                "page/evidence.html#segments",
+                "ml_workbench/page/evidence.py",
+            ),
+            "ml_workbench.page.evidence.tracked": (
+                "page/evidence.html#tracked",
+                "ml_workbench/page/evidence.py",
+            ),
+        },
+        "ml_workbench.page.export": {
+            "ml_workbench.page.export.Row": ("page/export.html#row", "ml_workbench/page/export.py"),
+            "ml_workbench.page.export._arm": ("page/export.html#_arm", "ml_workbench/page/export.py"),
+            "ml_workbench.page.export._by_group": (
+                "page/export.html#_by_group",
+                "ml_workbench/page/export.py",
+            ),
+            "ml_workbench.page.export._closing": ("page/export.html#_closing", "ml_workbench/page/export.py"),
+            "ml_workbench.page.export._figures": ("page/export.html#_figures", "ml_workbench/page/export.py"),
+            "ml_workbench.page.export._harmless": (
+                "page/export.html#_harmless",
+                "ml_workbench/page/export.py",
+            ),
+            "ml_workbench.page.export._over_time": (
+                "page/export.html#_over_time",
+                "ml_workbench/page/export.py",
+            ),
+            "ml_workbench.page.export.answer_file": (
+                "page/export.html#answer_file",
+                "ml_workbench/page/export.py",
+            ),
+            "ml_workbench.page.export.answer_rows": (
+                "page/export.html#answer_rows",
+                "ml_workbench/page/export.py",
+            ),
+            "ml_workbench.page.export.as_csv": ("page/export.html#as_csv", "ml_workbench/page/export.py"),
+            "ml_workbench.page.export.attribution_file": (
+                "page/export.html#attribution_file",
+                "ml_workbench/page/export.py",
+            ),
+            "ml_workbench.page.export.attribution_rows": (
+                "page/export.html#attribution_rows",
+                "ml_workbench/page/export.py",
+            ),
+            "ml_workbench.page.export.document": ("page/export.html#document", "ml_workbench/page/export.py"),
+        },
+        "ml_workbench.page.glossary": {
+            "ml_workbench.page.glossary.explained": (
+                "page/glossary.html#explained",
+                "ml_workbench/page/glossary.py",
+            ),
+            "ml_workbench.page.glossary.term": ("page/glossary.html#term", "ml_workbench/page/glossary.py"),
+            "ml_workbench.page.glossary.used": ("page/glossary.html#used", "ml_workbench/page/glossary.py"),
         },
         "ml_workbench.page.lookup": {
             "ml_workbench.page.lookup.Case": ("page/lookup.html#case", "ml_workbench/page/lookup.py"),
@@ -3243,6 +6003,65 @@ d = {
             "ml_workbench.page.lookup.meanings": ("page/lookup.html#meanings", "ml_workbench/page/lookup.py"),
             "ml_workbench.page.lookup.told": ("page/lookup.html#told", "ml_workbench/page/lookup.py"),
             "ml_workbench.page.lookup.usual": ("page/lookup.html#usual", "ml_workbench/page/lookup.py"),
+        },
+        "ml_workbench.page.panels": {
+            "ml_workbench.page.panels._line_row": (
+                "page/panels.html#_line_row",
+                "ml_workbench/page/panels.py",
+            ),
+            "ml_workbench.page.panels._own_scale": (
+                "page/panels.html#_own_scale",
+                "ml_workbench/page/panels.py",
+            ),
+            "ml_workbench.page.panels._remarks": ("page/panels.html#_remarks", "ml_workbench/page/panels.py"),
+            "ml_workbench.page.panels._sentence": (
+                "page/panels.html#_sentence",
+                "ml_workbench/page/panels.py",
+            ),
+            "ml_workbench.page.panels._stopped": ("page/panels.html#_stopped", "ml_workbench/page/panels.py"),
+            "ml_workbench.page.panels._tile": ("page/panels.html#_tile", "ml_workbench/page/panels.py"),
+            "ml_workbench.page.panels._tiles": ("page/panels.html#_tiles", "ml_workbench/page/panels.py"),
+            "ml_workbench.page.panels.bills_table": (
+                "page/panels.html#bills_table",
+                "ml_workbench/page/panels.py",
+            ),
+            "ml_workbench.page.panels.conclusion": (
+                "page/panels.html#conclusion",
+                "ml_workbench/page/panels.py",
+            ),
+            "ml_workbench.page.panels.counted_panel": (
+                "page/panels.html#counted_panel",
+                "ml_workbench/page/panels.py",
+            ),
+            "ml_workbench.page.panels.draw_panel": (
+                "page/panels.html#draw_panel",
+                "ml_workbench/page/panels.py",
+            ),
+            "ml_workbench.page.panels.facts": ("page/panels.html#facts", "ml_workbench/page/panels.py"),
+            "ml_workbench.page.panels.guard_panel": (
+                "page/panels.html#guard_panel",
+                "ml_workbench/page/panels.py",
+            ),
+            "ml_workbench.page.panels.guardrails": (
+                "page/panels.html#guardrails",
+                "ml_workbench/page/panels.py",
+            ),
+            "ml_workbench.page.panels.lifts_table": (
+                "page/panels.html#lifts_table",
+                "ml_workbench/page/panels.py",
+            ),
+            "ml_workbench.page.panels.mark": ("page/panels.html#mark", "ml_workbench/page/panels.py"),
+            "ml_workbench.page.panels.marks": ("page/panels.html#marks", "ml_workbench/page/panels.py"),
+            "ml_workbench.page.panels.number": ("page/panels.html#number", "ml_workbench/page/panels.py"),
+            "ml_workbench.page.panels.opening": ("page/panels.html#opening", "ml_workbench/page/panels.py"),
+            "ml_workbench.page.panels.picture": ("page/panels.html#picture", "ml_workbench/page/panels.py"),
+            "ml_workbench.page.panels.promised": ("page/panels.html#promised", "ml_workbench/page/panels.py"),
+            "ml_workbench.page.panels.remarks": ("page/panels.html#remarks", "ml_workbench/page/panels.py"),
+            "ml_workbench.page.panels.replay_note": (
+                "page/panels.html#replay_note",
+                "ml_workbench/page/panels.py",
+            ),
+            "ml_workbench.page.panels.what_now": ("page/panels.html#what_now", "ml_workbench/page/panels.py"),
         },
         "ml_workbench.page.portrait": {
             "ml_workbench.page.portrait.Diagnosis": (
@@ -3290,6 +6109,47 @@ d = {
             "ml_workbench.page.portrait.skills": (
                 "page/portrait.html#skills",
                 "ml_workbench/page/portrait.py",
+            ),
+        },
+        "ml_workbench.page.rollout": {
+            "ml_workbench.page.rollout.Part": ("page/rollout.html#part", "ml_workbench/page/rollout.py"),
+            "ml_workbench.page.rollout.Yardstick": (
+                "page/rollout.html#yardstick",
+                "ml_workbench/page/rollout.py",
+            ),
+            "ml_workbench.page.rollout._arrivals": (
+                "page/rollout.html#_arrivals",
+                "ml_workbench/page/rollout.py",
+            ),
+            "ml_workbench.page.rollout._costs": ("page/rollout.html#_costs", "ml_workbench/page/rollout.py"),
+            "ml_workbench.page.rollout._listed": (
+                "page/rollout.html#_listed",
+                "ml_workbench/page/rollout.py",
+            ),
+            "ml_workbench.page.rollout._metric": (
+                "page/rollout.html#_metric",
+                "ml_workbench/page/rollout.py",
+            ),
+            "ml_workbench.page.rollout.charter_in_words": (
+                "page/rollout.html#charter_in_words",
+                "ml_workbench/page/rollout.py",
+            ),
+            "ml_workbench.page.rollout.design_in_words": (
+                "page/rollout.html#design_in_words",
+                "ml_workbench/page/rollout.py",
+            ),
+            "ml_workbench.page.rollout.parts": ("page/rollout.html#parts", "ml_workbench/page/rollout.py"),
+            "ml_workbench.page.rollout.planned": (
+                "page/rollout.html#planned",
+                "ml_workbench/page/rollout.py",
+            ),
+            "ml_workbench.page.rollout.read_yardstick": (
+                "page/rollout.html#read_yardstick",
+                "ml_workbench/page/rollout.py",
+            ),
+            "ml_workbench.page.rollout.yardstick": (
+                "page/rollout.html#yardstick",
+                "ml_workbench/page/rollout.py",
             ),
         },
         "ml_workbench.page.standings": {
@@ -3496,6 +6356,52 @@ d = {
             "ml_workbench.page.story.ticks": ("page/story.html#ticks", "ml_workbench/page/story.py"),
             "ml_workbench.page.story.verdict": ("page/story.html#verdict", "ml_workbench/page/story.py"),
         },
+        "ml_workbench.page.targeting": {
+            "ml_workbench.page.targeting.Capacity": (
+                "page/targeting.html#capacity",
+                "ml_workbench/page/targeting.py",
+            ),
+            "ml_workbench.page.targeting.Qini": (
+                "page/targeting.html#qini",
+                "ml_workbench/page/targeting.py",
+            ),
+            "ml_workbench.page.targeting.Value": (
+                "page/targeting.html#value",
+                "ml_workbench/page/targeting.py",
+            ),
+            "ml_workbench.page.targeting._qini": (
+                "page/targeting.html#_qini",
+                "ml_workbench/page/targeting.py",
+            ),
+            "ml_workbench.page.targeting._section": (
+                "page/targeting.html#_section",
+                "ml_workbench/page/targeting.py",
+            ),
+            "ml_workbench.page.targeting._value": (
+                "page/targeting.html#_value",
+                "ml_workbench/page/targeting.py",
+            ),
+            "ml_workbench.page.targeting.capacities": (
+                "page/targeting.html#capacities",
+                "ml_workbench/page/targeting.py",
+            ),
+            "ml_workbench.page.targeting.qini": (
+                "page/targeting.html#qini",
+                "ml_workbench/page/targeting.py",
+            ),
+            "ml_workbench.page.targeting.values": (
+                "page/targeting.html#values",
+                "ml_workbench/page/targeting.py",
+            ),
+            "ml_workbench.page.targeting.what_if": (
+                "page/targeting.html#what_if",
+                "ml_workbench/page/targeting.py",
+            ),
+            "ml_workbench.page.targeting.witnesses": (
+                "page/targeting.html#witnesses",
+                "ml_workbench/page/targeting.py",
+            ),
+        },
         "ml_workbench.plan.charter": {
             "ml_workbench.plan.charter.Assumption": (
                 "plan/charter.html#assumption",
@@ -3535,6 +6441,10 @@ d = {
                 "plan/errors.html#contracterror",
                 "ml_workbench/plan/errors.py",
             ),
+            "ml_workbench.plan.errors.ExperimentError": (
+                "plan/errors.html#experimenterror",
+                "ml_workbench/plan/errors.py",
+            ),
             "ml_workbench.plan.errors.FeatureError": (
                 "plan/errors.html#featureerror",
                 "ml_workbench/plan/errors.py",
@@ -3545,6 +6455,14 @@ d = {
             ),
             "ml_workbench.plan.errors.ParamsError": (
                 "plan/errors.html#paramserror",
+                "ml_workbench/plan/errors.py",
+            ),
+            "ml_workbench.plan.errors.RecordError": (
+                "plan/errors.html#recorderror",
+                "ml_workbench/plan/errors.py",
+            ),
+            "ml_workbench.plan.errors.RoutingError": (
+                "plan/errors.html#routingerror",
                 "ml_workbench/plan/errors.py",
             ),
             "ml_workbench.plan.errors.ScoringError": (
@@ -3580,6 +6498,48 @@ d = {
                 "ml_workbench/plan/errors.py",
             ),
         },
+        "ml_workbench.plan.experiment": {
+            "ml_workbench.plan.experiment.Arm": (
+                "plan/experiment.html#arm",
+                "ml_workbench/plan/experiment.py",
+            ),
+            "ml_workbench.plan.experiment.Effect": (
+                "plan/experiment.html#effect",
+                "ml_workbench/plan/experiment.py",
+            ),
+            "ml_workbench.plan.experiment.Experiment": (
+                "plan/experiment.html#experiment",
+                "ml_workbench/plan/experiment.py",
+            ),
+            "ml_workbench.plan.experiment.Experiment._known": (
+                "plan/experiment.html#experiment._known",
+                "ml_workbench/plan/experiment.py",
+            ),
+            "ml_workbench.plan.experiment.Experiment.arm": (
+                "plan/experiment.html#experiment.arm",
+                "ml_workbench/plan/experiment.py",
+            ),
+            "ml_workbench.plan.experiment.Experiment.metric": (
+                "plan/experiment.html#experiment.metric",
+                "ml_workbench/plan/experiment.py",
+            ),
+            "ml_workbench.plan.experiment.Experiment.model_post_init": (
+                "plan/experiment.html#experiment.model_post_init",
+                "ml_workbench/plan/experiment.py",
+            ),
+            "ml_workbench.plan.experiment.Experiment.treated": (
+                "plan/experiment.html#experiment.treated",
+                "ml_workbench/plan/experiment.py",
+            ),
+            "ml_workbench.plan.experiment.Metric": (
+                "plan/experiment.html#metric",
+                "ml_workbench/plan/experiment.py",
+            ),
+            "ml_workbench.plan.experiment.Metric.model_post_init": (
+                "plan/experiment.html#metric.model_post_init",
+                "ml_workbench/plan/experiment.py",
+            ),
+        },
         "ml_workbench.plan.files": {
             "ml_workbench.plan.files._move_into_place": (
                 "plan/files.html#_move_into_place",
@@ -3598,6 +6558,10 @@ d = {
             ),
         },
         "ml_workbench.plan.params": {
+            "ml_workbench.plan.params.AttributionParams": (
+                "plan/params.html#attributionparams",
+                "ml_workbench/plan/params.py",
+            ),
             "ml_workbench.plan.params.CompactParams": (
                 "plan/params.html#compactparams",
                 "ml_workbench/plan/params.py",
@@ -3623,6 +6587,10 @@ d = {
                 "ml_workbench/plan/params.py",
             ),
             "ml_workbench.plan.params.Params": ("plan/params.html#params", "ml_workbench/plan/params.py"),
+            "ml_workbench.plan.params.ReplayParams": (
+                "plan/params.html#replayparams",
+                "ml_workbench/plan/params.py",
+            ),
             "ml_workbench.plan.params.TrainParams": (
                 "plan/params.html#trainparams",
                 "ml_workbench/plan/params.py",
@@ -3719,6 +6687,7 @@ d = {
                 "run/checks.html#_named_outputs",
                 "ml_workbench/run/checks.py",
             ),
+            "ml_workbench.run.checks._pairs": ("run/checks.html#_pairs", "ml_workbench/run/checks.py"),
             "ml_workbench.run.checks._pipeline": ("run/checks.html#_pipeline", "ml_workbench/run/checks.py"),
             "ml_workbench.run.checks._source_problems": (
                 "run/checks.html#_source_problems",
@@ -4040,6 +7009,60 @@ d = {
             ),
             "ml_workbench.run.engines.execute": ("run/engines.html#execute", "ml_workbench/run/engines.py"),
         },
+        "ml_workbench.run.experiments": {
+            "ml_workbench.run.experiments._as_json": (
+                "run/experiments.html#_as_json",
+                "ml_workbench/run/experiments.py",
+            ),
+            "ml_workbench.run.experiments._planned": (
+                "run/experiments.html#_planned",
+                "ml_workbench/run/experiments.py",
+            ),
+            "ml_workbench.run.experiments._tupled": (
+                "run/experiments.html#_tupled",
+                "ml_workbench/run/experiments.py",
+            ),
+            "ml_workbench.run.experiments.analyze": (
+                "run/experiments.html#analyze",
+                "ml_workbench/run/experiments.py",
+            ),
+            "ml_workbench.run.experiments.analyze_command": (
+                "run/experiments.html#analyze_command",
+                "ml_workbench/run/experiments.py",
+            ),
+            "ml_workbench.run.experiments.as_text": (
+                "run/experiments.html#as_text",
+                "ml_workbench/run/experiments.py",
+            ),
+            "ml_workbench.run.experiments.experiment": (
+                "run/experiments.html#experiment",
+                "ml_workbench/run/experiments.py",
+            ),
+            "ml_workbench.run.experiments.history_in": (
+                "run/experiments.html#history_in",
+                "ml_workbench/run/experiments.py",
+            ),
+            "ml_workbench.run.experiments.plan": (
+                "run/experiments.html#plan",
+                "ml_workbench/run/experiments.py",
+            ),
+            "ml_workbench.run.experiments.plan_as_text": (
+                "run/experiments.html#plan_as_text",
+                "ml_workbench/run/experiments.py",
+            ),
+            "ml_workbench.run.experiments.plan_command": (
+                "run/experiments.html#plan_command",
+                "ml_workbench/run/experiments.py",
+            ),
+            "ml_workbench.run.experiments.terms_from": (
+                "run/experiments.html#terms_from",
+                "ml_workbench/run/experiments.py",
+            ),
+            "ml_workbench.run.experiments.write_page": (
+                "run/experiments.html#write_page",
+                "ml_workbench/run/experiments.py",
+            ),
+        },
         "ml_workbench.run.export": {
             "ml_workbench.run.export._clean_copy": (
                 "run/export.html#_clean_copy",
@@ -4341,6 +7364,7 @@ d = {
                 "ml_workbench/run/truth.py",
             ),
             "ml_workbench.run.truth._declared": ("run/truth.html#_declared", "ml_workbench/run/truth.py"),
+            "ml_workbench.run.truth._difference": ("run/truth.html#_difference", "ml_workbench/run/truth.py"),
             "ml_workbench.run.truth._fits": ("run/truth.html#_fits", "ml_workbench/run/truth.py"),
             "ml_workbench.run.truth._name_problems": (
                 "run/truth.html#_name_problems",
@@ -4373,6 +7397,390 @@ d = {
             "ml_workbench.run.truth.with_defaults": (
                 "run/truth.html#with_defaults",
                 "ml_workbench/run/truth.py",
+            ),
+        },
+        "ml_workbench.serve.database": {
+            "ml_workbench.serve.database._make_room": (
+                "serve/database.html#_make_room",
+                "ml_workbench/serve/database.py",
+            ),
+            "ml_workbench.serve.database._reason": (
+                "serve/database.html#_reason",
+                "ml_workbench/serve/database.py",
+            ),
+            "ml_workbench.serve.database.address": (
+                "serve/database.html#address",
+                "ml_workbench/serve/database.py",
+            ),
+            "ml_workbench.serve.database.connected": (
+                "serve/database.html#connected",
+                "ml_workbench/serve/database.py",
+            ),
+            "ml_workbench.serve.database.shown": (
+                "serve/database.html#shown",
+                "ml_workbench/serve/database.py",
+            ),
+            "ml_workbench.serve.database.transaction": (
+                "serve/database.html#transaction",
+                "ml_workbench/serve/database.py",
+            ),
+        },
+        "ml_workbench.serve.designs": {
+            "ml_workbench.serve.designs._changed_parts": (
+                "serve/designs.html#_changed_parts",
+                "ml_workbench/serve/designs.py",
+            ),
+            "ml_workbench.serve.designs._named": (
+                "serve/designs.html#_named",
+                "ml_workbench/serve/designs.py",
+            ),
+            "ml_workbench.serve.designs._said": ("serve/designs.html#_said", "ml_workbench/serve/designs.py"),
+            "ml_workbench.serve.designs.canonical": (
+                "serve/designs.html#canonical",
+                "ml_workbench/serve/designs.py",
+            ),
+            "ml_workbench.serve.designs.changes": (
+                "serve/designs.html#changes",
+                "ml_workbench/serve/designs.py",
+            ),
+            "ml_workbench.serve.designs.design_hash": (
+                "serve/designs.html#design_hash",
+                "ml_workbench/serve/designs.py",
+            ),
+            "ml_workbench.serve.designs.plain_design": (
+                "serve/designs.html#plain_design",
+                "ml_workbench/serve/designs.py",
+            ),
+            "ml_workbench.serve.designs.same_assignment": (
+                "serve/designs.html#same_assignment",
+                "ml_workbench/serve/designs.py",
+            ),
+        },
+        "ml_workbench.serve.hashing": {
+            "ml_workbench.serve.hashing._arrow": (
+                "serve/hashing.html#_arrow",
+                "ml_workbench/serve/hashing.py",
+            ),
+            "ml_workbench.serve.hashing.bucket": (
+                "serve/hashing.html#bucket",
+                "ml_workbench/serve/hashing.py",
+            ),
+            "ml_workbench.serve.hashing.buckets": (
+                "serve/hashing.html#buckets",
+                "ml_workbench/serve/hashing.py",
+            ),
+            "ml_workbench.serve.hashing.digits_of": (
+                "serve/hashing.html#digits_of",
+                "ml_workbench/serve/hashing.py",
+            ),
+            "ml_workbench.serve.hashing.hashed": (
+                "serve/hashing.html#hashed",
+                "ml_workbench/serve/hashing.py",
+            ),
+            "ml_workbench.serve.hashing.literal": (
+                "serve/hashing.html#literal",
+                "ml_workbench/serve/hashing.py",
+            ),
+            "ml_workbench.serve.hashing.mark": ("serve/hashing.html#mark", "ml_workbench/serve/hashing.py"),
+            "ml_workbench.serve.hashing.over": ("serve/hashing.html#over", "ml_workbench/serve/hashing.py"),
+            "ml_workbench.serve.hashing.text_of": (
+                "serve/hashing.html#text_of",
+                "ml_workbench/serve/hashing.py",
+            ),
+            "ml_workbench.serve.hashing.texts_of": (
+                "serve/hashing.html#texts_of",
+                "ml_workbench/serve/hashing.py",
+            ),
+        },
+        "ml_workbench.serve.migrations.r0001_first_tables": {
+            "ml_workbench.serve.migrations.r0001_first_tables._events": (
+                "serve/migrations/r0001_first_tables.html#_events",
+                "ml_workbench/serve/migrations/r0001_first_tables.py",
+            ),
+            "ml_workbench.serve.migrations.r0001_first_tables._key": (
+                "serve/migrations/r0001_first_tables.html#_key",
+                "ml_workbench/serve/migrations/r0001_first_tables.py",
+            ),
+            "ml_workbench.serve.migrations.r0001_first_tables._plans": (
+                "serve/migrations/r0001_first_tables.html#_plans",
+                "ml_workbench/serve/migrations/r0001_first_tables.py",
+            ),
+            "ml_workbench.serve.migrations.r0001_first_tables._units": (
+                "serve/migrations/r0001_first_tables.html#_units",
+                "ml_workbench/serve/migrations/r0001_first_tables.py",
+            ),
+            "ml_workbench.serve.migrations.r0001_first_tables.downgrade": (
+                "serve/migrations/r0001_first_tables.html#downgrade",
+                "ml_workbench/serve/migrations/r0001_first_tables.py",
+            ),
+            "ml_workbench.serve.migrations.r0001_first_tables.upgrade": (
+                "serve/migrations/r0001_first_tables.html#upgrade",
+                "ml_workbench/serve/migrations/r0001_first_tables.py",
+            ),
+        },
+        "ml_workbench.serve.records": {
+            "ml_workbench.serve.records.Frozen": (
+                "serve/records.html#frozen",
+                "ml_workbench/serve/records.py",
+            ),
+            "ml_workbench.serve.records.Records": (
+                "serve/records.html#records",
+                "ml_workbench/serve/records.py",
+            ),
+            "ml_workbench.serve.records.Records.__exit__": (
+                "serve/records.html#records.__exit__",
+                "ml_workbench/serve/records.py",
+            ),
+            "ml_workbench.serve.records.Records.__init__": (
+                "serve/records.html#records.__init__",
+                "ml_workbench/serve/records.py",
+            ),
+            "ml_workbench.serve.records.Records.__repr__": (
+                "serve/records.html#records.__repr__",
+                "ml_workbench/serve/records.py",
+            ),
+            "ml_workbench.serve.records.Records.close": (
+                "serve/records.html#records.close",
+                "ml_workbench/serve/records.py",
+            ),
+            "ml_workbench.serve.records.Records.forget": (
+                "serve/records.html#records.forget",
+                "ml_workbench/serve/records.py",
+            ),
+            "ml_workbench.serve.records.Records.freeze": (
+                "serve/records.html#records.freeze",
+                "ml_workbench/serve/records.py",
+            ),
+            "ml_workbench.serve.records.Records.migrate": (
+                "serve/records.html#records.migrate",
+                "ml_workbench/serve/records.py",
+            ),
+            "ml_workbench.serve.records.Records.read": (
+                "serve/records.html#records.read",
+                "ml_workbench/serve/records.py",
+            ),
+            "ml_workbench.serve.records.Records.write": (
+                "serve/records.html#records.write",
+                "ml_workbench/serve/records.py",
+            ),
+            "ml_workbench.serve.records.Written": (
+                "serve/records.html#written",
+                "ml_workbench/serve/records.py",
+            ),
+            "ml_workbench.serve.records._disagreeing": (
+                "serve/records.html#_disagreeing",
+                "ml_workbench/serve/records.py",
+            ),
+            "ml_workbench.serve.records._fill": ("serve/records.html#_fill", "ml_workbench/serve/records.py"),
+            "ml_workbench.serve.records._forgotten": (
+                "serve/records.html#_forgotten",
+                "ml_workbench/serve/records.py",
+            ),
+            "ml_workbench.serve.records._froze": (
+                "serve/records.html#_froze",
+                "ml_workbench/serve/records.py",
+            ),
+            "ml_workbench.serve.records._let_in": (
+                "serve/records.html#_let_in",
+                "ml_workbench/serve/records.py",
+            ),
+            "ml_workbench.serve.records._named_after": (
+                "serve/records.html#_named_after",
+                "ml_workbench/serve/records.py",
+            ),
+            "ml_workbench.serve.records._selected": (
+                "serve/records.html#_selected",
+                "ml_workbench/serve/records.py",
+            ),
+            "ml_workbench.serve.records._tuples": (
+                "serve/records.html#_tuples",
+                "ml_workbench/serve/records.py",
+            ),
+            "ml_workbench.serve.records._waiting_room": (
+                "serve/records.html#_waiting_room",
+                "ml_workbench/serve/records.py",
+            ),
+            "ml_workbench.serve.records._written": (
+                "serve/records.html#_written",
+                "ml_workbench/serve/records.py",
+            ),
+            "ml_workbench.serve.records.export_records": (
+                "serve/records.html#export_records",
+                "ml_workbench/serve/records.py",
+            ),
+            "ml_workbench.serve.records.fetched": (
+                "serve/records.html#fetched",
+                "ml_workbench/serve/records.py",
+            ),
+            "ml_workbench.serve.records.open_records": (
+                "serve/records.html#open_records",
+                "ml_workbench/serve/records.py",
+            ),
+        },
+        "ml_workbench.serve.routing": {
+            "ml_workbench.serve.routing.Assignment": (
+                "serve/routing.html#assignment",
+                "ml_workbench/serve/routing.py",
+            ),
+            "ml_workbench.serve.routing.Assignments": (
+                "serve/routing.html#assignments",
+                "ml_workbench/serve/routing.py",
+            ),
+            "ml_workbench.serve.routing.Assignments.__len__": (
+                "serve/routing.html#assignments.__len__",
+                "ml_workbench/serve/routing.py",
+            ),
+            "ml_workbench.serve.routing.Assignments._of": (
+                "serve/routing.html#assignments._of",
+                "ml_workbench/serve/routing.py",
+            ),
+            "ml_workbench.serve.routing.Assignments.arm": (
+                "serve/routing.html#assignments.arm",
+                "ml_workbench/serve/routing.py",
+            ),
+            "ml_workbench.serve.routing.Assignments.conditional": (
+                "serve/routing.html#assignments.conditional",
+                "ml_workbench/serve/routing.py",
+            ),
+            "ml_workbench.serve.routing.Assignments.counts": (
+                "serve/routing.html#assignments.counts",
+                "ml_workbench/serve/routing.py",
+            ),
+            "ml_workbench.serve.routing.Assignments.propensity": (
+                "serve/routing.html#assignments.propensity",
+                "ml_workbench/serve/routing.py",
+            ),
+            "ml_workbench.serve.routing.Assignments.reason": (
+                "serve/routing.html#assignments.reason",
+                "ml_workbench/serve/routing.py",
+            ),
+            "ml_workbench.serve.routing.Assignments.takes_part": (
+                "serve/routing.html#assignments.takes_part",
+                "ml_workbench/serve/routing.py",
+            ),
+            "ml_workbench.serve.routing.Gate": ("serve/routing.html#gate", "ml_workbench/serve/routing.py"),
+            "ml_workbench.serve.routing.Place": ("serve/routing.html#place", "ml_workbench/serve/routing.py"),
+            "ml_workbench.serve.routing.Router": (
+                "serve/routing.html#router",
+                "ml_workbench/serve/routing.py",
+            ),
+            "ml_workbench.serve.routing.Router.__init__": (
+                "serve/routing.html#router.__init__",
+                "ml_workbench/serve/routing.py",
+            ),
+            "ml_workbench.serve.routing.Router._case": (
+                "serve/routing.html#router._case",
+                "ml_workbench/serve/routing.py",
+            ),
+            "ml_workbench.serve.routing.Router._place": (
+                "serve/routing.html#router._place",
+                "ml_workbench/serve/routing.py",
+            ),
+            "ml_workbench.serve.routing.Router.assign": (
+                "serve/routing.html#router.assign",
+                "ml_workbench/serve/routing.py",
+            ),
+            "ml_workbench.serve.routing.Router.assign_many": (
+                "serve/routing.html#router.assign_many",
+                "ml_workbench/serve/routing.py",
+            ),
+            "ml_workbench.serve.routing.Router.sql": (
+                "serve/routing.html#router.sql",
+                "ml_workbench/serve/routing.py",
+            ),
+            "ml_workbench.serve.routing._clusters": (
+                "serve/routing.html#_clusters",
+                "ml_workbench/serve/routing.py",
+            ),
+            "ml_workbench.serve.routing.assign": (
+                "serve/routing.html#assign",
+                "ml_workbench/serve/routing.py",
+            ),
+            "ml_workbench.serve.routing.check_namespace": (
+                "serve/routing.html#check_namespace",
+                "ml_workbench/serve/routing.py",
+            ),
+            "ml_workbench.serve.routing.cuts_of": (
+                "serve/routing.html#cuts_of",
+                "ml_workbench/serve/routing.py",
+            ),
+            "ml_workbench.serve.routing.gates_of": (
+                "serve/routing.html#gates_of",
+                "ml_workbench/serve/routing.py",
+            ),
+            "ml_workbench.serve.routing.places_of": (
+                "serve/routing.html#places_of",
+                "ml_workbench/serve/routing.py",
+            ),
+        },
+        "ml_workbench.serve.schema": {
+            "ml_workbench.serve.schema._revisions": (
+                "serve/schema.html#_revisions",
+                "ml_workbench/serve/schema.py",
+            ),
+            "ml_workbench.serve.schema.differences": (
+                "serve/schema.html#differences",
+                "ml_workbench/serve/schema.py",
+            ),
+            "ml_workbench.serve.schema.head": ("serve/schema.html#head", "ml_workbench/serve/schema.py"),
+            "ml_workbench.serve.schema.revision_of": (
+                "serve/schema.html#revision_of",
+                "ml_workbench/serve/schema.py",
+            ),
+            "ml_workbench.serve.schema.upgrade": (
+                "serve/schema.html#upgrade",
+                "ml_workbench/serve/schema.py",
+            ),
+        },
+        "ml_workbench.serve.tables": {
+            "ml_workbench.serve.tables._as_number": (
+                "serve/tables.html#_as_number",
+                "ml_workbench/serve/tables.py",
+            ),
+            "ml_workbench.serve.tables._as_text": (
+                "serve/tables.html#_as_text",
+                "ml_workbench/serve/tables.py",
+            ),
+            "ml_workbench.serve.tables._as_time": (
+                "serve/tables.html#_as_time",
+                "ml_workbench/serve/tables.py",
+            ),
+            "ml_workbench.serve.tables._columns": (
+                "serve/tables.html#_columns",
+                "ml_workbench/serve/tables.py",
+            ),
+            "ml_workbench.serve.tables._filled": (
+                "serve/tables.html#_filled",
+                "ml_workbench/serve/tables.py",
+            ),
+            "ml_workbench.serve.tables._key": ("serve/tables.html#_key", "ml_workbench/serve/tables.py"),
+            "ml_workbench.serve.tables._known": ("serve/tables.html#_known", "ml_workbench/serve/tables.py"),
+            "ml_workbench.serve.tables._perhaps": (
+                "serve/tables.html#_perhaps",
+                "ml_workbench/serve/tables.py",
+            ),
+            "ml_workbench.serve.tables._table": ("serve/tables.html#_table", "ml_workbench/serve/tables.py"),
+            "ml_workbench.serve.tables._zones": ("serve/tables.html#_zones", "ml_workbench/serve/tables.py"),
+            "ml_workbench.serve.tables.as_rows": (
+                "serve/tables.html#as_rows",
+                "ml_workbench/serve/tables.py",
+            ),
+            "ml_workbench.serve.tables.content_of": (
+                "serve/tables.html#content_of",
+                "ml_workbench/serve/tables.py",
+            ),
+            "ml_workbench.serve.tables.key_of": ("serve/tables.html#key_of", "ml_workbench/serve/tables.py"),
+            "ml_workbench.serve.tables.one_clock": (
+                "serve/tables.html#one_clock",
+                "ml_workbench/serve/tables.py",
+            ),
+            "ml_workbench.serve.tables.schema_of": (
+                "serve/tables.html#schema_of",
+                "ml_workbench/serve/tables.py",
+            ),
+            "ml_workbench.serve.tables.table_of": (
+                "serve/tables.html#table_of",
+                "ml_workbench/serve/tables.py",
             ),
         },
     },

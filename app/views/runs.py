@@ -100,7 +100,7 @@ def another() -> None:
     st.subheader("Another run")
     st.html(
         "<p>Change a parameter and run what depends on it; the result is kept beside this one:</p>"
-        f"<pre style='white-space: pre-wrap'>{escape(ANOTHER)}</pre><p class='mlw-small'>Then reload this page. "
+        f"<pre class='mlw-command'>{escape(ANOTHER)}</pre><p class='mlw-small'>Then reload this page. "
         "Several at once: <code>dvc exp run --queue -S …</code> each, then <code>dvc queue start</code>.</p>"
     )
 
@@ -139,7 +139,9 @@ chosen = of_policy([run for run in everything if not picked or run.name in picke
 found, apart = drawable(chosen)
 left, right = st.columns([1, 1], gap="large")
 if found:
-    sentence.html(f"<p>{escape(summary(found))}</p><p class='mlw-small'>{escape(luck(found))}</p>")
+    sentence.html(
+        f"<p>{escape(summary(found, apart=len(apart)))}</p><p class='mlw-small'>{escape(luck(found))}</p>"
+    )
     with left:
         amounts(found)
     if len(found) > 1:

@@ -96,4 +96,4 @@ if chosen not in known:
 else:
     with explained("This case cannot be shown"):
         show(cached(case, root, known[chosen], medians, files=files), charter, root)
-st.page_link("views/answer.py", label="Back to the answer and its list", icon=":material/arrow_back:")
+st.page_link("views/forecast.py", label="Back to the forecast and its list", icon=":material/arrow_back:")

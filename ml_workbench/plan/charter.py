@@ -65,7 +65,7 @@ class Assumption(Section):
             raise ValueError(f"low ≤ value ≤ high must hold, got {self.low}, {self.value}, {self.high}")
 
 
-# %% ../../nbs/plan/charter.ipynb #b1a3f83b
+# %% ../../nbs/plan/charter.ipynb #903279e8
 class Economics(Section):
     "What an action costs and what success is worth."
 
@@ -74,6 +74,8 @@ class Economics(Section):
     value_weeks: Count  # weeks of usual spend that a saved unit is worth
     cooldown_days: Annotated[int, Field(ge=0)]  # rest after an offer
     running_cost_per_week: Money  # of having the model at all
+    development_cost: Money = 0.0  # of building it, once
+    development_weeks: Count = 52  # over which that is written off
     run_in_weeks: Annotated[int, Field(ge=0)] = (
         0  # in which a new programme only fills up; played, not counted
     )

@@ -15,6 +15,9 @@ __all__ = [
     "ArtifactError",
     "ScoringError",
     "GateError",
+    "RoutingError",
+    "RecordError",
+    "ExperimentError",
     "StageError",
     "did_you_mean",
 ]
@@ -29,7 +32,7 @@ class WorkbenchError(Exception):
     "A mistake outside our code: in parameters, data, notebooks or the surroundings."
 
 
-# %% ../../nbs/plan/errors.ipynb #d57b152c
+# %% ../../nbs/plan/errors.ipynb #bf3db102
 class SettingsError(WorkbenchError):
     "Where the workbench runs is misconfigured: settings.ini, .env or an MLW_* variable."
 
@@ -68,6 +71,20 @@ class ScoringError(WorkbenchError):
 
 class GateError(WorkbenchError):
     "A model may not pass: vetoed, not judged yet, or judged when it was another."
+
+
+class RoutingError(WorkbenchError):
+    "Units cannot be assigned as asked: weights, slots or names do not fit."
+
+
+class RecordError(WorkbenchError):
+    "What was decided or what happened cannot be written to the database, or read from it."
+
+
+class ExperimentError(WorkbenchError):
+    "An experiment is planned wrongly, or what came in cannot be analysed."
+
+    exit_code = 2  # bad input, as opposed to a lift that is withheld
 
 
 class StageError(WorkbenchError):

@@ -13,6 +13,7 @@ __all__ = [
     "Positive",
     "Confidence",
     "Names",
+    "SHARED",
     "DataParams",
     "FeaturesParams",
     "TuneParams",
@@ -21,12 +22,14 @@ __all__ = [
     "DiagnoseParams",
     "CompactParams",
     "GateParams",
+    "ReplayParams",
+    "AttributionParams",
     "Params",
     "validated",
     "load_params",
 ]
 
-# %% ../../nbs/plan/params.ipynb #40240fcf
+# %% ../../nbs/plan/params.ipynb #b62a35b5
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -40,6 +43,7 @@ from pydantic_core import PydanticCustomError
 
 from .charter import Charter, Count, Section, Share, Text
 from .errors import ParamsError, did_you_mean
+from .experiment import Effect, Experiment
 
 
 # %% ../../nbs/plan/params.ipynb #f0d4ef0f
@@ -185,7 +189,7 @@ class EvaluateParams(Section):
     calibration_bins: Annotated[int, Field(ge=2, le=100)]
 
 
-# %% ../../nbs/plan/params.ipynb #c442b510
+# %% ../../nbs/plan/params.ipynb #9ea01551
 class DiagnoseParams(Section):
     "Stage diagnose: where the proposed model is good, where not, and why."
 
@@ -235,10 +239,33 @@ class GateParams(Section):
     maximum_champion_loss_per_week: Annotated[float, Field(ge=0)]
 
 
+# %% ../../nbs/plan/params.ipynb #dce6514c
+class ReplayParams(Section):
+    "Stage replay: the planned experiment, played on weeks that nothing has looked at."
+
+    seed: Seed
+    mode: Literal["plain", "broken", "late", "duplicates", "conflicts"]  # plain, or a fault put in on purpose
+    effect: Effect  # declared, not found
+
+
+class AttributionParams(Section):
+    "Stage attribution: what the experiment says, in money."
+
+    seed: Seed
+    records: Text  # a folder with the tables as Parquet, or 'database' for the one in settings.ini
+    minimum_segment: Count  # units of an arm; smaller segments are named, not judged
+    resamples: Count  # for intervals of Qini curves
+    prior_lift: Positive  # standard deviation of relative lifts that such changes bring, for shrinkage
+
+
+SHARED = ("charter", "experiment")  # sections that belong to no stage: several read them
+
+
 class Params(Section):
     "All of params.yaml."
 
     charter: Charter
+    experiment: Experiment  # how the rollout is randomised
     data: DataParams
     features: FeaturesParams
     tune: TuneParams
@@ -247,6 +274,8 @@ class Params(Section):
     diagnose: DiagnoseParams
     compact: CompactParams
     gate: GateParams
+    replay: ReplayParams
+    attribution: AttributionParams
 
 
 # %% ../../nbs/plan/params.ipynb #cfa3833b

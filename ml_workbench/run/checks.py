@@ -106,7 +106,16 @@ def untidiness(cells: Sequence[Cell], place: str) -> list[str]:
     return found
 
 
-# %% ../../nbs/run/checks.ipynb #8a9d6b87
+# %% ../../nbs/run/checks.ipynb #8221c2af
+def _pairs(node: ast.Assign) -> Iterable[tuple[ast.expr, ast.expr]]:
+    "Each name that is assigned, with its value; `a, b = x, y` is two."
+    for target in node.targets:
+        if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+            yield from zip(target.elts, node.value.elts)
+        else:
+            yield target, node.value
+
+
 def sections_read(
     source: str,  # a notebook's code
 ) -> set[str]:  # names of sections
@@ -116,8 +125,8 @@ def sections_read(
     def loads(node: ast.AST) -> bool:
         return isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "load_params"
 
-    assigned = [node for node in ast.walk(tree) if isinstance(node, ast.Assign) and loads(node.value)]
-    names = {target.id for node in assigned for target in node.targets if isinstance(target, ast.Name)}
+    assigned = [pair for node in ast.walk(tree) if isinstance(node, ast.Assign) for pair in _pairs(node)]
+    names = {target.id for target, value in assigned if isinstance(target, ast.Name) and loads(value)}
     return {
         node.attr
         for node in ast.walk(tree)

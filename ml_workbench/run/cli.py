@@ -19,7 +19,7 @@ __all__ = [
     "main",
 ]
 
-# %% ../../nbs/run/cli.ipynb #ce22ae85
+# %% ../../nbs/run/cli.ipynb #a457e866
 import os
 import shutil
 import sys
@@ -29,6 +29,7 @@ import click
 
 from .. import __version__
 from ..plan.errors import WorkbenchError
+from .experiments import experiment
 
 
 # %% ../../nbs/run/cli.ipynb #9ba574fb
@@ -200,7 +201,7 @@ def compare(revisions: tuple[str, ...], everything: bool, policy: str, sort: str
     click.echo(table(find_root(), revisions, **options))
 
 
-# %% ../../nbs/run/cli.ipynb #fe86b81b
+# %% ../../nbs/run/cli.ipynb #27066d05
 @cli.command()
 @click.option(
     "--html",
@@ -223,6 +224,10 @@ def catalogue(page: Path | None) -> None:
     else:
         write_page(features, page)
         click.echo(f"wrote {page}")
+
+
+# %% ../../nbs/run/cli.ipynb #b8b3c898
+cli.add_command(experiment)
 
 
 # %% ../../nbs/run/cli.ipynb #d17f15ee

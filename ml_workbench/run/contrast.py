@@ -20,7 +20,7 @@ __all__ = [
     "summary",
 ]
 
-# %% ../../nbs/run/contrast.ipynb #0881bdb2
+# %% ../../nbs/run/contrast.ipynb #2bbc36e9
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -312,10 +312,12 @@ def line(
     return Line(run.name, note, *profit, *gain, label(run) or "–", verdict(run) or "–", told)
 
 
-# %% ../../nbs/run/contrast.ipynb #fed5739b
+# %% ../../nbs/run/contrast.ipynb #0ad29e6a
 def summary(
     found: Sequence[Run],  # runs of one currency with an amount
     of: str = "what is committed",  # the run to measure by is called so
+    *,
+    apart: int = 0,  # further runs, whose profit is counted otherwise
 ) -> str:  # one sentence
     "Which run earns most, and by how much more than HEAD."
     best = ordered(found, "money")[0]
@@ -324,10 +326,12 @@ def summary(
     amount = monthly(best)
     told = f"{money(amount.value, best.currency)} a month, {between(amount, best.currency)}"
     if len(found) == 1:
-        return f"One run so far: {label(best)} earns {told}."
+        opening = f"Of {1 + apart} runs only one is counted by these terms" if apart else "One run so far"
+        return f"{opening}: {label(best)} earns {told}."
+    alike = " counted alike" if apart else ""
     if best is head:
-        return f"Of {len(found)} runs, {of} (HEAD) earns most: {told}."
+        return f"Of {len(found)} runs{alike}, {of} (HEAD) earns most: {told}."
     gain = (
         "" if head is None else f", {money(amount.value - monthly(head).value, best.currency)} more than {of}"
     )
-    return f"Of {len(found)} runs, {best.name} earns most: {told}{gain}."
+    return f"Of {len(found)} runs{alike}, {best.name} earns most: {told}{gain}."

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ["STAGES", "stage_section", "Lock", "locked", "StageStopped", "stoppable", "StageRun", "run_stage"]
 
-# %% ../../nbs/run/stages.ipynb #769169ba
+# %% ../../nbs/run/stages.ipynb #b5187955
 import fcntl
 import json
 import os
@@ -21,14 +21,14 @@ from typing import Any, TextIO
 
 from ..plan.errors import StageError, WorkbenchError, did_you_mean
 from ..plan.files import replacing
-from ..plan.params import Params, load_params
+from ..plan.params import SHARED, Params, load_params
 from ..plan.settings import find_root, load_settings
 from .copies import as_text, normalised, write_copies
 from .progress import Reporter, Silent
 from .truth import PROBE, Cell, contradictions, disagreements, probe, read_cells
 
-# %% ../../nbs/run/stages.ipynb #690dca32
-STAGES = tuple(name for name in Params.model_fields if name != "charter")
+# %% ../../nbs/run/stages.ipynb #8d45c4c9
+STAGES = tuple(name for name in Params.model_fields if name not in SHARED)
 
 
 def stage_section(

@@ -203,7 +203,20 @@ def _name_problems(declared: Sequence[Parameter], section: Mapping, where: str) 
             yield f"lacks '{name}' of params.yaml, section {where}; add `{name}: {type(value).__name__} = {value!r}`"
 
 
-# %% ../../nbs/run/truth.ipynb #d6ca6573
+# %% ../../nbs/run/truth.ipynb #415c8e21
+def _difference(parameter: Parameter, value: Any, stage: str) -> str:
+    "Where a default and the value in params.yaml part, in the deepest entry that still tells."
+    path, ours, theirs = f"{stage}.{parameter.name}", parameter.default, value
+    while isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        if names := sorted(map(str, ours.keys() ^ theirs.keys())):
+            return f"'{parameter.name}' and {path} in params.yaml do not both have {', '.join(names)}"
+        key = next(key for key in theirs if ours[key] != theirs[key])
+        path, ours, theirs = f"{path}.{key}", ours[key], theirs[key]
+    written = parameter.written if ours is parameter.default else f"{parameter.name}: … {ours!r}"
+    return f"'{written}', but {path} in params.yaml is {theirs!r}"
+
+
+# %% ../../nbs/run/truth.ipynb #0c7bdc36
 def disagreements(
     cells: Sequence[Cell],  # the stage notebook
     section: Mapping[str, Any],  # the stage's section of params.yaml
@@ -227,7 +240,7 @@ def disagreements(
                 found.append(problem)
             elif defaults and parameter.default != value:
                 found.append(
-                    f"'{parameter.written}', but {stage}.{parameter.name} in params.yaml is {value!r}; make them equal (`ml-workbench check --fix`)"
+                    f"{_difference(parameter, value, stage)}; make them equal (`ml-workbench check --fix`)"
                 )
     others = [other for other in cells if other.kind == "code" and other is not cell]
     names = {parameter.name for parameter in declared}

@@ -393,6 +393,80 @@ def made_up_notebook(title: str) -> dict:
     }
 
 
+def made_up_attribution(root: Path) -> dict:
+    "attribution.json of a made-up replay: two arms, a holdout, and not enough evidence."
+    return json.loads((root / "tests/page/attribution.json").read_text())
+
+
+def made_up_replay(root: Path) -> dict:
+    "replay.json that belongs to it."
+    return json.loads((root / "tests/page/replay.json").read_text())
+
+
+def made_up_stop(raw: dict) -> dict:
+    "The same after a hard stop: the stage leaves the figures out."
+    sentence = "The arms should hold 36% and 36% of the households, and hold 38.7% and 30.6%."
+    stop = {
+        "kind": "sample ratio",
+        "sentence": sentence,
+        "examples": ["champion: 642 households, 754 expected"],
+    }
+    left_out = {
+        key: []
+        for key in (
+            "lifts",
+            "against_holdout",
+            "guardrails",
+            "over_time",
+            "segments",
+            "triggered",
+            "money",
+            "truth",
+        )
+    }
+    decision = raw["decision"] | {
+        "action": "hard stop",
+        "arm": None,
+        "headline": "No lift is shown",
+        "sentence": sentence,
+        "missing": ["The cause, found and mended."],
+    }
+    sample = raw["sample"] | {"stop": True, "p_value": 6.6e-06, "sentence": sentence}
+    return (
+        raw
+        | left_out
+        | {"stopped": stop, "decision": decision, "sample": sample, "evidence": None, "policy": None}
+    )
+
+
+def made_up_gain(raw: dict) -> dict:
+    "The same, observed in a real rollout, with a gain beyond doubt that the rule ships."
+    span = {"value": 22_316.0, "low": 19_930.0, "high": 24_703.0}
+    money = [
+        row | {"net": span, "per_month": span, "prob_positive": 0.9999} if row["arm"] == "champion" else row
+        for row in raw["money"]
+    ]
+    decision = raw["decision"] | {
+        "action": "ship",
+        "headline": "Ship Logistic regression",
+        "sentence": "It earns more than the rule.",
+        "missing": [],
+    }
+    guards = [row | {"passed": True} for row in raw["guardrails"]]
+    experiment = raw["experiment"] | {
+        "replayed": False,
+        "declared": None,
+        "changes": ["horizon: 28 days → 49 days"],
+    }
+    return raw | {
+        "money": money,
+        "decision": decision,
+        "guardrails": guards,
+        "experiment": experiment,
+        "truth": [],
+    }
+
+
 def write_project(folder: Path, root: Path, evaluation: dict | None) -> Path:
     "Lay out a project as the pipeline leaves it; without results when there is no evaluation."
     for name in ("params.yaml", ".streamlit"):
@@ -409,12 +483,14 @@ def write_project(folder: Path, root: Path, evaluation: dict | None) -> Path:
         "reports/evaluation.json": evaluation, "reports/data.json": data, "reports/features.json": declared,
         "reports/train.json": trained, "state/feature_costs.json": costs,
         "reports/diagnosis.json": made_up_diagnosis(evaluation["currency"]), "reports/gate.json": made_up_gate(),
+        "reports/attribution.json": made_up_attribution(root), "reports/replay.json": made_up_replay(root),
         "reports/compact.json": made_up_compact(), "reports/tuned.json": made_up_tuning(),
         "state/gate_measured.json": {"model": "logistic_regression", "speed": {"one_row_ms": 0.009}},
         "state/compact_speed.json": {"champion": {"one_row_ms": 0.011, "rows_per_second": 900_000}},
         "data/features/schema.json": made_up_schema(declared),
         "reports/notebooks/data.ipynb": made_up_notebook("Data"),
         "reports/notebooks/evaluate.ipynb": made_up_notebook("Evaluate"),
+        "reports/notebooks/attribution.ipynb": made_up_notebook("Attribution"),
     }  # fmt: skip
     for name, content in artefacts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -486,13 +562,22 @@ def gate() -> Callable[..., dict]:
 
 
 @pytest.fixture
+def attribution(root: Path) -> Callable[..., dict]:
+    "Make an attribution: attribution(), attribution(kind='stop') or attribution(kind='gain')."
+    kinds = {"": dict, "stop": made_up_stop, "gain": made_up_gain}
+    return lambda kind="": kinds[kind](made_up_attribution(root))
+
+
+@pytest.fixture
 def made_up_project(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[dict | None], Path]:
     "Make a project around an evaluation and go there."
 
-    def make(evaluation: dict | None) -> Path:
+    def make(evaluation: dict | None, attribution: dict | None = None) -> Path:
         monkeypatch.chdir(write_project(tmp_path, root, evaluation))
+        if attribution is not None:
+            (tmp_path / "reports" / "attribution.json").write_text(json.dumps(attribution))
         return tmp_path
 
     return make

@@ -9,6 +9,8 @@ import pytest
 
 from ml_workbench.page.story import MONTH, answer_from, point_at, verdict
 
+FORECAST = "views/forecast.py"
+
 
 def texts(page) -> str:
     "All HTML of a page, without its style sheet."
@@ -38,9 +40,9 @@ def read(page) -> str:
     return body.replace("<strong>", "").replace("</strong>", "")
 
 
-def test_the_answer_shows_the_sentence_the_numbers_and_no_error(evaluation, made_up_project, page):
+def test_the_forecast_shows_the_sentence_the_numbers_and_no_error(evaluation, made_up_project, page):
     made_up_project(raw := evaluation())
-    shown = page()
+    shown = page(FORECAST)
     assert not shown.exception
     assert read(shown) == sentence(raw)
     assert "Worth doing" in texts(shown)
@@ -50,7 +52,7 @@ def test_the_answer_shows_the_sentence_the_numbers_and_no_error(evaluation, made
 
 def test_the_curve_shown_is_the_evaluations_in_months(evaluation, made_up_project, page):
     made_up_project(raw := evaluation())
-    lines = traces(page())
+    lines = traces(page(FORECAST))
     for policy in raw["policies"]:
         name = policy["label"] + (" (proposed)" if policy["name"] == raw["proposal"]["policy"] else "")
         assert lines[name]["x"] == policy["curve"]["offers"]
@@ -63,13 +65,13 @@ def test_the_curve_shown_is_the_evaluations_in_months(evaluation, made_up_projec
 
 def test_every_line_differs_in_more_than_colour(evaluation, made_up_project, page):
     made_up_project(evaluation())
-    lines = [trace["line"] for name, trace in traces(page()).items() if "range" not in name]
+    lines = [trace["line"] for name, trace in traces(page(FORECAST)).items() if "range" not in name]
     assert len({(line["dash"], line["width"]) for line in lines}) == len(lines) == 4
 
 
 def test_moving_the_slider_changes_sentence_numbers_and_mark(evaluation, made_up_project, page):
     made_up_project(raw := evaluation())
-    shown = page()
+    shown = page(FORECAST)
     before = texts(shown)
     shown.select_slider(key="offers").set_value(150).run()
     assert not shown.exception
@@ -83,7 +85,7 @@ def test_moving_the_slider_changes_sentence_numbers_and_mark(evaluation, made_up
 
 def test_too_wide_a_range_is_shown_as_not_enough_evidence(evaluation, made_up_project, page):
     made_up_project(evaluation(spread=900))
-    shown = page()
+    shown = page(FORECAST)
     assert not shown.exception
     assert "Not enough evidence yet" in texts(shown)
     assert "Worth doing" not in texts(shown)
@@ -95,7 +97,7 @@ def test_a_loss_is_shown_as_a_loss(evaluation, made_up_project, page):
     curve = raw["policies"][0]["curve"]
     curve["profit_per_week"][-1], curve["low"][-1], curve["high"][-1] = -300, -400, -200
     made_up_project(raw)
-    shown = page()
+    shown = page(FORECAST)
     shown.select_slider(key="offers").set_value(1000).run()
     assert "Loses money" in texts(shown)
     assert "−$1,300 a month" in read(shown)
@@ -103,7 +105,7 @@ def test_a_loss_is_shown_as_a_loss(evaluation, made_up_project, page):
 
 def test_another_currency_is_used_throughout(evaluation, made_up_project, page):
     made_up_project(evaluation(currency="SEK"))
-    shown = page()
+    shown = page(FORECAST)
     assert "SEK 2,8" in texts(shown)
     assert "$" not in read(shown)
     marks = chart(shown)["layout"]["yaxis"]["ticktext"]
@@ -112,21 +114,21 @@ def test_another_currency_is_used_throughout(evaluation, made_up_project, page):
 
 def test_the_list_can_be_taken_away(evaluation, made_up_project, page):
     made_up_project(evaluation())
-    shown = page()
+    shown = page(FORECAST)
     assert "Download all 400 (CSV)" in [button.label for button in shown.get("download_button")]
     assert "Median days since the last basket" in texts(shown)
 
 
 def test_assumptions_carry_their_confession_and_a_picture(evaluation, made_up_project, page):
     made_up_project(evaluation())
-    shown = page()
+    shown = page(FORECAST)
     assert "No offer has been randomised yet" in texts(shown)
     pictures = [json.loads(picture.proto.spec) for picture in shown.get("plotly_chart")]
     trials = next(picture for picture in pictures if "error_x" in picture["data"][0])
     assert trials["data"][0]["y"] == ["5% pessimist", "15% assumed", "25% optimist"]
 
 
-VIEWS = ("model", "why", "candidates", "features", "notebooks")
+VIEWS = ("attribution", "targeting", "forecast", "model", "why", "candidates", "features", "notebooks")
 
 
 @pytest.mark.parametrize("view", [None, *(f"views/{name}.py" for name in VIEWS)])
@@ -140,7 +142,7 @@ def test_a_project_without_results_says_what_to_run(made_up_project, page, view)
 def test_a_broken_artefact_says_which_and_how_to_rebuild_it(evaluation, made_up_project, page):
     folder = made_up_project(evaluation())
     (folder / "reports/evaluation.json").write_text('{"currency": "USD"')
-    shown = page()
+    shown = page(FORECAST)
     assert not shown.exception
     assert "evaluation.json is not valid JSON" in texts(shown)
 
@@ -148,14 +150,14 @@ def test_a_broken_artefact_says_which_and_how_to_rebuild_it(evaluation, made_up_
 def test_a_mistake_in_the_parameters_is_not_blamed_on_missing_results(evaluation, made_up_project, page):
     folder = made_up_project(evaluation())
     (folder / "params.yaml").write_text("charter: {}\n")
-    shown = page()
+    shown = page(FORECAST)
     assert "The configuration needs a correction" in texts(shown)
     assert "make run" not in texts(shown)
 
 
 def test_new_figures_appear_without_a_restart(evaluation, made_up_project, page):
     folder = made_up_project(evaluation())
-    shown = page()
+    shown = page(FORECAST)
     before = read(shown)
     raw = evaluation(scale=1700)
     (folder / "reports/evaluation.json").write_text(json.dumps(raw))
@@ -167,7 +169,7 @@ def test_what_a_label_contains_is_shown_as_text(evaluation, made_up_project, pag
     raw = evaluation()
     raw["proposal"]["sentence"] = "<script>alert(1)</script> & co"
     made_up_project(raw)
-    assert "&lt;script&gt;" in texts(page())
+    assert "&lt;script&gt;" in texts(page(FORECAST))
 
 
 def test_the_catalogue_shows_every_feature_and_what_it_is_worth(evaluation, made_up_project, page):
@@ -206,9 +208,11 @@ def test_an_executed_notebook_is_drawn_from_its_own_outputs(evaluation, made_up_
     assert "<td>a cell</td>" in texts(shown)
 
 
-def test_the_answer_says_why_nothing_more_complex_and_what_the_gate_found(evaluation, made_up_project, page):
+def test_the_forecast_says_why_nothing_more_complex_and_what_the_gate_found(
+    evaluation, made_up_project, page
+):
     made_up_project(raw := evaluation())
-    shown = texts(page())
+    shown = texts(page(FORECAST))
     assert raw["parsimony"]["sentence"] in shown
     assert "Blessed: 17 of 17 checks" in shown
     assert "Do not use" not in shown
@@ -217,7 +221,7 @@ def test_the_answer_says_why_nothing_more_complex_and_what_the_gate_found(evalua
 def test_a_vetoed_proposal_is_visibly_not_to_be_used(evaluation, gate, made_up_project, page):
     folder = made_up_project(evaluation())
     (folder / "reports/gate.json").write_text(json.dumps(gate(vetoed=True)))
-    shown = page()
+    shown = page(FORECAST)
     assert not shown.exception
     assert "Vetoed: 2 of 17 checks failed" in texts(shown)
     assert "Do not use this proposal" in texts(shown) and "It ranks the youngest too poorly." in texts(shown)
@@ -235,32 +239,32 @@ def test_an_override_is_shown_with_its_name_and_reason(evaluation, gate, made_up
     ]
     (folder / "reports/gate.json").write_text(json.dumps(vetoed))
     (folder / "reports/overrides.json").write_text(json.dumps(signed))
-    shown = page()
+    shown = page(FORECAST)
     assert "Vetoed, overridden by A. Person" in texts(shown) and "The shop closes." in texts(shown)
     assert shown.get("download_button")
 
 
-def test_before_the_gate_the_answer_says_so_and_after_another_run_that_it_is_outdated(
+def test_before_the_gate_the_forecast_says_so_and_after_another_run_that_it_is_outdated(
     evaluation, gate, made_up_project, page
 ):
     folder = made_up_project(evaluation())
     (folder / "reports/gate.json").unlink()
-    shown = page()
+    shown = page(FORECAST)
     assert "Not judged yet" in texts(shown)
     (folder / "reports/gate.json").write_text(json.dumps(gate() | {"artifact": "cd34"}))
     assert "an earlier Logistic regression" in texts(shown.run())
 
 
-def test_an_evaluation_without_parsimony_is_still_an_answer(evaluation, made_up_project, page):
+def test_an_evaluation_without_parsimony_is_still_a_forecast(evaluation, made_up_project, page):
     raw = evaluation()
     del raw["parsimony"], raw["proposal"]["parsimony"]
     made_up_project(raw)
-    assert read(page()) == sentence(raw)
+    assert read(page(FORECAST)) == sentence(raw)
 
 
 def test_the_list_leads_to_the_page_that_says_why(evaluation, made_up_project, page):
     made_up_project(evaluation())
-    assert "href='why?id=7'" in texts(page())
+    assert "href='why?id=7'" in texts(page(FORECAST))
 
 
 def part(shown, name: str):
@@ -411,9 +415,9 @@ def test_no_page_of_the_real_project_breaks_whatever_has_been_run(produced, monk
             assert not part(shown, name).exception
 
 
-def test_the_real_answer_is_shown_as_evaluated(produced, monkeypatch, page):
+def test_the_real_forecast_is_shown_as_evaluated(produced, monkeypatch, page):
     monkeypatch.chdir(produced)
     raw = json.loads((produced / "reports/evaluation.json").read_text())
-    shown = page()
+    shown = page(FORECAST)
     assert not shown.exception
     assert read(shown) == sentence(raw, raw["capacity"])

@@ -136,7 +136,7 @@ def test_every_amount_has_its_range_in_months_the_best_on_top(shop, page):
 def test_two_runs_are_told_in_words_from_head_to_the_best(shop, page):
     shown = page("views/runs.py")
     assert (
-        "Of 3 runs, deeper earns most: $537 a month, between $321 and $754, $17 more than what is committed."
+        "Of 3 runs counted alike, deeper earns most: $537 a month, between $321 and $754, $17 more than what is committed."
         in texts(shown)
     )
     assert "deeper: +$17 a month against HEAD" in texts(shown)
@@ -189,7 +189,7 @@ def test_a_new_experiment_appears_without_a_restart(shop, page):
     shown = page("views/runs.py")
     shop.experiment("wider", 200, depth=8)
     shown.run()
-    assert "Of 4 runs, wider earns most" in texts(shown)
+    assert "Of 4 runs counted alike, wider earns most" in texts(shown)
 
 
 def test_the_best_of_many_is_said_to_be_lucky_beside_its_figure(shop, page):
@@ -215,6 +215,19 @@ def test_a_single_run_is_shown_with_the_way_to_another(tmp_path, root, monkeypat
     assert "One run so far: XGBoost earns $520 a month, between $303 and $737." in texts(shown)
     assert "dvc exp run -n deeper -S" in texts(shown)
     assert len(charts(shown)) == 1
+
+
+def test_one_run_by_todays_terms_among_older_ones_does_not_claim_to_be_alone(shop, page):
+    shop.params["charter"]["capacity_per_week"] = 77
+    shop.write(130)
+    shop.git("commit", "-qam", "Fewer offers")
+    shown = page("views/runs.py")
+    shown.multiselect(key="picked").set_value(
+        [name for name in shown.multiselect(key="picked").options if name != "abroad"]
+    ).run()
+    assert not shown.exception
+    assert "One run so far" not in texts(shown)
+    assert "only one is counted by these terms: XGBoost earns $563 a month" in texts(shown)
 
 
 def test_a_project_without_results_says_what_to_run(tmp_path, root, monkeypatch, page):

@@ -141,6 +141,7 @@ def test_imports_are_followed_through_the_package_and_into_functions(tmp_path: P
 
 def test_sections_are_found_through_names_and_directly() -> None:
     assert sections_read("x = params.load_params(root)\ny = x.charter.title") == {"charter"}
+    assert sections_read("x, y = load_params(root), 1\nz = x.charter.title + y.data") == {"charter"}
     assert sections_read("load_params(root).features.horizon_days") == {"features"}
     assert sections_read("schema.features\nx.charter") == set()
 

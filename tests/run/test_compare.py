@@ -637,6 +637,12 @@ def test_the_page_opens_with_the_best_run_and_its_lead():
         "Of 2 runs, what is committed (HEAD) earns most"
     )
     assert summary([run("workspace", 120)]).startswith("One run so far: Xgboost earns $520 a month, between")
+    assert summary([run("HEAD", 120)], apart=2).startswith(
+        "Of 3 runs only one is counted by these terms: Xgboost"
+    )
+    assert summary([run("HEAD", 120), run("b", 124)], apart=1).startswith(
+        "Of 2 runs counted alike, b earns most"
+    )
 
 
 def test_a_line_of_the_table_has_currency_range_and_unit():

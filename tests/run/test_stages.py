@@ -41,7 +41,7 @@ def test_running_again_changes_no_byte(project) -> None:
 def test_an_unknown_stage_is_refused_with_a_suggestion(project) -> None:
     with pytest.raises(StageError, match="there is no stage 'evalaute': did you mean 'evaluate'"):
         run_stage("evalaute", root=project.root)
-    assert "charter" not in STAGES
+    assert not {"charter", "experiment"} & set(STAGES)
 
 
 def test_a_stage_without_a_notebook_is_refused(project) -> None:

@@ -1,0 +1,62 @@
+"""The effect on those who could be affected, spread over everybody."""
+
+import numpy as np
+import pytest
+
+from ml_workbench.estimators.lifts import Lift, lift
+from ml_workbench.estimators.moments import moments_of
+from ml_workbench.estimators.triggered import triggered
+from ml_workbench.plan.errors import ExperimentError
+
+
+def experiment(seed: int, units: int = 2000, share: float = 0.1) -> tuple[Lift, Lift, float]:
+    "Lifts among all units and among triggered ones; the effect on the latter is 20."
+    rng = np.random.default_rng(seed)
+    listed, arm = rng.random(units) < share, rng.integers(0, 2, units)
+    spend = rng.gamma(4.0, 25.0, units) * (1 + listed) + 20.0 * (listed & (arm == 1))
+
+    def compared(which: np.ndarray) -> Lift:
+        sides = [moments_of(["y"], spend[which & (arm == each), None]) for each in (1, 0)]
+        return lift(*sides, metric="spend", column="y", arm="champion")
+
+    return compared(np.full(units, True)), compared(listed), float(spend[arm == 0].mean())
+
+
+def test_the_diluted_effect_is_the_share_times_the_effect():
+    _, some, mean_control = experiment(1)
+    found = triggered(some, 2000, mean_control=mean_control)
+    assert found.diluted.value == pytest.approx(found.share * some.absolute.value)
+    assert found.diluted_relative.value == pytest.approx(found.diluted.value / mean_control)
+    assert found.units == some.n + some.n_control
+    assert found.arm == "champion"
+
+
+def test_the_diluted_interval_is_far_narrower_and_covers_the_truth_as_often_as_promised():
+    covered, narrower = [], []
+    for seed in range(500):
+        whole, some, _ = experiment(seed)
+        diluted = triggered(some, 2000).diluted
+        covered.append(diluted.low <= 0.1 * 20.0 <= diluted.high)
+        narrower.append((diluted.high - diluted.low) / (whole.absolute.high - whole.absolute.low))
+    assert 0.93 <= np.mean(covered) <= 0.97
+    assert np.mean(narrower) < 0.65
+
+
+def test_relative_effects_must_not_be_diluted_by_the_share_alone():
+    _, some, mean_control = experiment(2)
+    found = triggered(some, 2000, mean_control=mean_control)
+    naive = found.share * some.relative.value
+    assert found.diluted_relative.value > 1.5 * naive  # triggered units spend twice as much
+
+
+def test_all_units_triggered_changes_nothing():
+    whole, _, _ = experiment(3)
+    found = triggered(whole, 2000)
+    assert found.share == 1
+    assert (found.diluted.low, found.diluted.high) == pytest.approx((whole.absolute.low, whole.absolute.high))
+
+
+def test_more_triggered_units_than_units_are_refused():
+    _, some, _ = experiment(4)
+    with pytest.raises(ExperimentError, match="cannot be part of 10"):
+        triggered(some, 10)
