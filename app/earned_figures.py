@@ -1,6 +1,7 @@
 """The pictures of what was earned: an effect along the days, by group, by capacity, and how well a ranking finds it."""
 
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from typing import Any
 
 import plotly.graph_objects as go
@@ -27,6 +28,11 @@ def _in_units(values: Sequence[float], text: Callable[[float], str], *, count: i
     low, high = min(*values, 0.0), max(*values, 0.0)
     room, marks = (high - low) * 0.05 or 1.0, ticks(low, high, count=count)
     return {"tickvals": marks, "ticktext": [text(mark) for mark in marks], "range": [low - room, high + room]}
+
+
+def _lines(curves: Sequence[Capacity | Qini]) -> dict[str, tuple[str, str]]:
+    "Colour and dash of each way of choosing, the same in every picture of a page."
+    return dict(zip(sorted((curve.label for curve in curves), reverse=True), cycle(LINES)))
 
 
 def _area(figure: go.Figure, places: Sequence[float], spans: Sequence[Span], colour: str, name: str) -> None:
@@ -97,7 +103,9 @@ def capacity(curves: Sequence[Capacity], chosen: str, offers: int, today: int, c
     first = next((curve for curve in curves if curve.policy == chosen), curves[0])
     figure.add_hline(y=0, line={"color": NOTHING, "width": 1.5})
     _area(figure, first.offers, first.spans, BAND, f"range of {first.label}")
-    for curve, (colour, dash) in zip(curves, LINES):
+    drawn = _lines(curves)
+    for curve in curves:
+        colour, dash = drawn[curve.label]
         figure.add_scatter(
             x=curve.offers, y=[span.value for span in curve.spans], mode="lines", name=curve.label,
             line={"color": colour, "dash": dash, "width": 3.5 if curve is first else 2},
@@ -127,7 +135,9 @@ def qini(curves: Sequence[Qini], currency: str) -> go.Figure:
     first = curves[0]
     figure.add_hline(y=0, line={"color": NOTHING, "width": 1})
     _area(figure, first.shares, first.spans, BAND, f"range of {first.label}")
-    for curve, (colour, dash) in zip(curves, LINES):
+    drawn = _lines(curves)
+    for curve in curves:
+        colour, dash = drawn[curve.label]
         figure.add_scatter(
             x=curve.shares, y=[span.value for span in curve.spans], mode="lines", name=curve.label, line={"color": colour, "dash": dash, "width": 2.5},
             customdata=[exact(span.value, currency, sign=True) for span in curve.spans],

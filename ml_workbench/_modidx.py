@@ -803,6 +803,14 @@ d = {
             ),
         },
         "ml_workbench.estimators.multiplicity": {
+            "ml_workbench.estimators.multiplicity._bonferroni": (
+                "estimators/multiplicity.html#_bonferroni",
+                "ml_workbench/estimators/multiplicity.py",
+            ),
+            "ml_workbench.estimators.multiplicity._holm": (
+                "estimators/multiplicity.html#_holm",
+                "ml_workbench/estimators/multiplicity.py",
+            ),
             "ml_workbench.estimators.multiplicity.adjusted": (
                 "estimators/multiplicity.html#adjusted",
                 "ml_workbench/estimators/multiplicity.py",
@@ -1065,6 +1073,10 @@ d = {
             ),
             "ml_workbench.estimators.triggered._diluted": (
                 "estimators/triggered.html#_diluted",
+                "ml_workbench/estimators/triggered.py",
+            ),
+            "ml_workbench.estimators.triggered.thinned": (
+                "estimators/triggered.html#thinned",
                 "ml_workbench/estimators/triggered.py",
             ),
             "ml_workbench.estimators.triggered.triggered": (
@@ -1929,6 +1941,10 @@ d = {
             ),
             "ml_workbench.experiment.attribution.pairs_of": (
                 "experiment/attribution.html#pairs_of",
+                "ml_workbench/experiment/attribution.py",
+            ),
+            "ml_workbench.experiment.attribution.sharpest": (
+                "experiment/attribution.html#sharpest",
                 "ml_workbench/experiment/attribution.py",
             ),
             "ml_workbench.experiment.attribution.stop_of": (

@@ -9,6 +9,7 @@ __all__ = [
     "groups_of",
     "expected_shares",
     "stop_of",
+    "sharpest",
     "pairs_of",
     "money_of",
     "guards_of",
@@ -18,7 +19,8 @@ __all__ = [
     "attributed",
 ]
 
-# %% ../../nbs/experiment/attribution.ipynb #8b6b2de0
+# %% ../../nbs/experiment/attribution.ipynb #6af37f51
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,8 +28,10 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 
 from ..estimators.guardrails import Guard, guardrail
+from ..estimators.lifts import Lift
 from ..estimators.sample import SampleRatio, srm
-from ..estimators.triggered import Triggered
+from ..estimators.sequential import sequential_interval
+from ..estimators.triggered import Triggered, thinned
 from ..model.metrics import Interval
 from ..plan.charter import Charter
 from ..plan.errors import ExperimentError, did_you_mean
@@ -174,7 +178,27 @@ def stop_of(
     return stop, sample
 
 
-# %% ../../nbs/experiment/attribution.ipynb #032aa532
+# %% ../../nbs/experiment/attribution.ipynb #1bfaee71
+def sharpest(
+    lift: Lift,  # over all units
+    among: tuple[Triggered, ...],  # comparisons of those alone who could have been treated differently
+    experiment: Experiment,
+) -> Lift:  # over all units, the narrower of the two
+    "A lift, told from triggered units where that is known, fair and sharper."
+    names = lift.arm, lift.control, lift.metric
+    for part in among:
+        if (part.lift.arm, part.lift.control, part.lift.metric) != names or not math.isfinite(
+            part.lift.standard_error
+        ):
+            continue
+        weights = {arm.name: arm.weight for arm in experiment.arms if arm.name in names[:2]}
+        fair = not srm({lift.arm: part.lift.n, lift.control: part.lift.n_control}, weights).stop
+        thin = thinned(lift, part)
+        return thin if fair and thin.standard_error < lift.standard_error else lift
+    return lift
+
+
+# %% ../../nbs/experiment/attribution.ipynb #fb8c7492
 def pairs_of(
     given: Given,
 ) -> list[tuple[str, str]]:  # arm, and what it is compared with
@@ -184,13 +208,13 @@ def pairs_of(
     return pairs + ([(arm, given.holdout) for arm in (control, *treated)] if given.holdout else [])
 
 
-def _decisive(sums: Sums, given: Given, arm: str, versus: str) -> Interval:
+def _decisive(sums: Sums, given: Given, arm: str, versus: str, among: tuple[Triggered, ...]) -> Interval:
     "The difference with the interval by which is decided."
     experiment = given.experiment.model_copy(update={"confidence": given.confidence})
-    found = finding(
-        sums, experiment, experiment.metric(given.revenue), arm, control=versus, planned=_planned(given, sums)
-    )
-    return found.sequential if given.sequential else found.lift.absolute
+    found = finding(sums, experiment, experiment.metric(given.revenue), arm, control=versus)
+    lift = sharpest(found.lift, among, experiment)
+    planned = _planned(given, sums) * (lift.n + lift.n_control)
+    return sequential_interval(lift, n_star=planned) if given.sequential else lift.absolute
 
 
 def _planned(given: Given, sums: Sums) -> float:
@@ -216,21 +240,15 @@ def money_of(
             continue
         found = finding(sums, given.experiment, given.experiment.metric(given.revenue), arm, control=versus)
         if found.known:
-            narrow = [
-                each.diluted
-                for each in among
-                if (each.arm, versus, each.lift.metric) == (arm, given.experiment.control, given.revenue)
-            ]
-            options = {
-                "decisive": _decisive(sums, given, arm, versus),
-                "among": narrow[0] if narrow else None,
-            }
+            lift = sharpest(found.lift, among, given.experiment)
+            plain = None if lift is found.lift else found.lift.absolute
+            options = {"decisive": _decisive(sums, given, arm, versus, among), "everybody": plain}
             options["prior_lift"] = given.params.prior_lift
-            made.append(earned(found.lift, groups[arm], groups[versus], given.charter, period, **options))
+            made.append(earned(lift, groups[arm], groups[versus], given.charter, period, **options))
     return tuple(made)
 
 
-# %% ../../nbs/experiment/attribution.ipynb #c3bb8ed5
+# %% ../../nbs/experiment/attribution.ipynb #9e8c7cb3
 def guards_of(
     found: tuple[Finding, ...],
     given: Given,
@@ -263,7 +281,7 @@ def terms_for(given: Given) -> Terms:
     )
 
 
-def _outlook(found: Finding, about: Earned, given: Given, taking_part: int) -> Outlook:
+def _outlook(lift: Lift, about: Earned, given: Given, taking_part: int) -> Outlook:
     "When an effect worth having would be known."
     promised, worth = given.promised.get(about.arm.name), given.charter.minimum_lift_per_week * 52 / 12
     hoped = per_unit(
@@ -273,15 +291,15 @@ def _outlook(found: Finding, about: Earned, given: Given, taking_part: int) -> O
         units=about.arm.units,
         period=about.period,
     )
-    history = measured_history(found.lift, units=taking_part, per_week=given.pace.per_week)
+    history = measured_history(lift, units=taking_part, per_week=given.pace.per_week)
     return outlook(
         hoped, history, terms_for(given), horizon_days=given.experiment.horizon_days, as_of=given.as_of
     )
 
 
-# %% ../../nbs/experiment/attribution.ipynb #6ee350d8
+# %% ../../nbs/experiment/attribution.ipynb #a064cb31
 def case_of(
-    found: Finding,  # the metric that is money, of the arm
+    lift: Lift,  # of the metric that is money
     about: Earned,  # the arm against the control
     guards: tuple[Guard, ...],
     given: Given,
@@ -297,12 +315,12 @@ def case_of(
         about.decisive,
         held,
         given.over,
-        _outlook(found, about, given, taking_part),
+        _outlook(lift, about, given, taking_part),
         given.pace.waiting,
     )
 
 
-# %% ../../nbs/experiment/attribution.ipynb #8e56a283
+# %% ../../nbs/experiment/attribution.ipynb #54585b6d
 @dataclass(frozen=True)
 class Attribution:
     "Every finding about an experiment."
@@ -340,8 +358,11 @@ def attributed(
     held = [experiment.control, *treated] if given.holdout and groups[given.holdout].units > 1 else []
     apart = findings(sums, experiment, arms=held, control="holdout", metrics=[experiment.primary], **options)
     among = among_triggered(cohort.units, experiment, arms=treated, unit_plural=given.charter.unit_plural)
-    money, guards = money_of(sums, groups, given, among), guards_of(found, given)
-    decisions, decision, seen = _decided(found, money, guards, among, given, groups)
+    worth = among
+    if given.revenue not in (None, experiment.primary):
+        worth = among_triggered(cohort.units, experiment, arms=treated, metric=given.revenue)
+    money, guards = money_of(sums, groups, given, worth), guards_of(found, given)
+    decisions, decision, seen = _decided(found, money, guards, worth, given, groups)
     return Attribution(
         given, groups, sample, None, decision, found, apart, guards,
         by_segment(
@@ -351,7 +372,7 @@ def attributed(
     )  # fmt: skip
 
 
-# %% ../../nbs/experiment/attribution.ipynb #5bcbce1e
+# %% ../../nbs/experiment/attribution.ipynb #fa57a9dc
 def _decided(
     found: tuple[Finding, ...],
     money: tuple[Earned, ...],
@@ -365,7 +386,8 @@ def _decided(
         given.experiment,
         sum(group.units for name, group in groups.items() if name != given.holdout),
     )
-    primary = {each.lift.arm: each for each in found if each.metric.name == given.revenue and each.known}
+    plain = {each.lift.arm: each.lift for each in found if each.metric.name == given.revenue and each.known}
+    primary = {arm: sharpest(lift, among, experiment) for arm, lift in plain.items()}
     about = {each.arm.name: each for each in money if each.versus.name == experiment.control}
     cases = [case_of(primary[arm], about[arm], guards, given, taking_part) for arm in about if arm in primary]
     if not cases:
@@ -377,8 +399,9 @@ def _decided(
     decisions = tuple(decide(case, given.charter) for case in cases)
     decision = together(decisions, {case.arm: case.per_month.value for case in cases}, given.labels)
     chosen = about[decision.arm]
+    sharper = primary[decision.arm] is not plain[decision.arm]
     seen = sight(
-        primary[decision.arm].lift,
+        primary[decision.arm],
         charter=given.charter,
         terms=terms_for(given),
         period=chosen.period,
@@ -387,8 +410,7 @@ def _decided(
         per_week=given.pace.per_week,
         taking_part=taking_part,
         as_of=given.as_of,
-        among=next(
-            (each for each in among if (each.arm, each.lift.metric) == (decision.arm, given.revenue)), None
-        ),
+        everybody=plain[decision.arm] if sharper else None,
+        share=next((each.share for each in among if each.arm == decision.arm), None),
     )
     return decisions, decision, seen

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ["Segmented", "by_segment", "among_triggered"]
 
-# %% ../../nbs/experiment/breakdowns.ipynb #de434655
+# %% ../../nbs/experiment/breakdowns.ipynb #6caddaf3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -72,22 +72,23 @@ def by_segment(
     return tuple(Segmented(each, p) for each, p in zip(made, p_values, strict=True))
 
 
-# %% ../../nbs/experiment/breakdowns.ipynb #21504a5f
+# %% ../../nbs/experiment/breakdowns.ipynb #8079c792
 def among_triggered(
     units: pa.Table,  # one row per unit
     experiment: Experiment,
     *,
     arms: Sequence[str],  # compared with the control
     column: str = "triggered",  # whether a unit could have been treated differently
+    metric: str | None = None,  # the primary one when omitted
     unit_plural: str = "units",  # as a reader would say it
 ) -> tuple[Triggered, ...]:
-    "The primary lift among triggered units, arm by arm; nothing where too few were."
+    "The lift among triggered units, arm by arm; nothing where too few were."
     some = units.filter(pc.fill_null(units[column], False))
     if not len(some):
         return ()
     sums, compare = (
         summed(some, experiment, capped=False),
-        comparison_of(experiment.metric(experiment.primary), experiment),
+        comparison_of(experiment.metric(metric or experiment.primary), experiment),
     )
     counts = {each["values"]: each["counts"] for each in pc.value_counts(units["arm"]).to_pylist()}
     everybody = pc.mean(units.filter(pc.equal(units["arm"], experiment.control))[compare.numerator]).as_py()

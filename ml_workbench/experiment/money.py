@@ -17,7 +17,7 @@ __all__ = [
     "assumptions",
 ]
 
-# %% ../../nbs/experiment/money.ipynb #863be4b7
+# %% ../../nbs/experiment/money.ipynb #3a78f889
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -94,7 +94,7 @@ class Annual:
     sentence: str
 
 
-# %% ../../nbs/experiment/money.ipynb #2b43a756
+# %% ../../nbs/experiment/money.ipynb #fabf23d6
 MONTH = 52 / 12  # weeks
 
 
@@ -111,7 +111,7 @@ class Earned:
     net: Interval
     per_month: Interval  # with every unit in the arm
     decisive: Interval  # the same, by the interval that decides
-    among: Interval | None  # the same, from those alone whom the arms could have treated differently
+    everybody: Interval | None  # the same from all units, where only those who could differ were looked at
     roi: Interval | None  # net by cost; None where it cost nothing
     annual: Annual
     prob_positive: float  # that the net is above zero, for somebody without an opinion beforehand
@@ -164,7 +164,7 @@ def _annual(
     return Annual(raw, calm, kept, sentence)
 
 
-# %% ../../nbs/experiment/money.ipynb #5beca16a
+# %% ../../nbs/experiment/money.ipynb #9ec79bc4
 def inside(
     label: str,  # of an arm
 ) -> str:
@@ -195,7 +195,7 @@ def earned(
     *,
     prior_lift: float,  # standard deviation of relative lifts that such changes bring
     decisive: Interval | None = None,  # of the difference, by which is decided; the lift's own when omitted
-    among: Interval | None = None,  # of the difference, thinned out from triggered units
+    everybody: Interval | None = None,  # of the difference over all units, where the lift is a sharper one
 ) -> Earned:
     "Revenue, margin, costs and return of an arm against another."
     terms, costs = charter.economics, costs_of(arm, versus, charter.economics, period)
@@ -216,7 +216,7 @@ def earned(
         net=net,
         per_month=net.times(month),
         decisive=net_of(decisive or lift.absolute).times(month),
-        among=net_of(among).times(month) if among else None,
+        everybody=net_of(everybody).times(month) if everybody else None,
         roi=net.times(1 / costs.total) if costs.total > 0 else None,
         annual=_annual(lift, arm, costs, charter, period, prior_lift),
         prob_positive=_chance(lift, costs.total / (arm.units * terms.gross_margin)),

@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ["A_YEAR", "measured_history", "Outlook", "outlook", "round_up", "per_unit", "Sight", "sight"]
 
-# %% ../../nbs/experiment/outlook.ipynb #0494b1ca
+# %% ../../nbs/experiment/outlook.ipynb #304b48a7
 import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ..estimators.lifts import Lift
-from ..estimators.triggered import Triggered
 from ..model.metrics import Interval
 from ..plan.charter import Charter, money
 from ..plan.errors import ExperimentError
@@ -100,7 +99,7 @@ def per_unit(
     return (net + (costs.offers + costs.running) / units) / charter.economics.gross_margin
 
 
-# %% ../../nbs/experiment/outlook.ipynb #1c61426b
+# %% ../../nbs/experiment/outlook.ipynb #543953d4
 @dataclass(frozen=True)
 class Sight:
     "What an experiment could see of its primary metric."
@@ -110,14 +109,14 @@ class Sight:
     mde_total_per_month: float  # margin, with every unit in the arm
     promised_per_month: Interval | None  # of the evaluation; None where it promised nothing for this arm
     power_for_promise: float | None  # chance to see it, had it come true
-    mde_triggered: float | None  # likewise, from those alone whom the arms could have treated differently
+    mde_everybody: float | None  # from all units alike, where only those who could differ were looked at
     variance_removed: float  # by what was known beforehand
     outlook: Outlook  # for the promise, or the minimum where that is larger
     sentence: str
 
 
 def sight(
-    lift: Lift,  # of the primary metric
+    lift: Lift,  # of the primary metric, as sharp as it is known
     *,
     charter: Charter,
     terms: Terms,  # how arms are split and compared
@@ -127,7 +126,8 @@ def sight(
     per_week: float,  # units that join in a week
     taking_part: int,  # units of all arms
     as_of: datetime,
-    among: Triggered | None = None,  # the lift among those whom the arms could have treated differently
+    everybody: Lift | None = None,  # over all units alike, where only those who could differ were looked at
+    share: float | None = None,  # of units who could
 ) -> Sight:
     "What an experiment could see; raises `ExperimentError` where the metric never varies."
     history = measured_history(lift, units=taking_part, per_week=per_week)
@@ -139,12 +139,12 @@ def sight(
     chance = power(per_unit(promised.value, **scale), taking_part, history, terms) if promised else None
     monthly = mde * charter.economics.gross_margin * period.units / period.weeks * MONTH
     relative = mde / abs(lift.mean_control) if lift.mean_control else None
-    narrow = among.share * among.lift.mde(terms.power) if among else None
-    told = _told(lift, mde, relative, monthly, promised, view, charter, among, narrow)
-    return Sight(mde, relative, monthly, promised, chance, narrow, lift.variance_removed, view, told)
+    plain = everybody.mde(terms.power) if everybody else None
+    told = _told(lift, mde, relative, monthly, promised, view, charter, share, plain)
+    return Sight(mde, relative, monthly, promised, chance, plain, lift.variance_removed, view, told)
 
 
-# %% ../../nbs/experiment/outlook.ipynb #726e8c8c
+# %% ../../nbs/experiment/outlook.ipynb #2316f2b1
 def _told(
     lift: Lift,
     mde: float,
@@ -153,16 +153,19 @@ def _told(
     promised: Interval | None,
     view: Outlook,
     charter: Charter,
-    among: Triggered | None,
-    narrow: float | None,
+    share: float | None,
+    plain: float | None,
 ) -> str:
     "What the experiment could see, for a reader."
     cash, plural = charter.currency, charter.unit_plural
-    share = f" ({relative:.1%})" if relative else ""
+    part = f" ({relative:.1%})" if relative else ""
+    whom = f", of whom the arms could have treated {share:.0%} differently" if plain and share else ""
     parts = [
-        f"With {lift.n:,} {plural} against {lift.n_control:,}, this experiment could probably have seen a difference of "
-        f"{money(mde, cash, digits=2)} per {charter.unit}{share} or more: {money(monthly, cash)} a month in margin."
+        f"With {lift.n:,} {plural} against {lift.n_control:,}{whom}, this experiment could probably have seen a difference of "
+        f"{money(mde, cash, digits=2)} per {charter.unit}{part} or more: {money(monthly, cash)} a month in margin."
     ]
+    if plain:
+        parts.append(f"Looking at all {plural} alike it would have taken {money(plain, cash, digits=2)}.")
     if promised:
         parts.append(f"The evaluation promised {money(promised.value, cash, sign=True)} a month.")
     if lift.variance_removed > 0.01:
@@ -170,11 +173,6 @@ def _told(
         parts.append(
             f"What was known of each {charter.unit} beforehand explains {lift.variance_removed:.0%} of the noise, "
             f"as much help as {worth:.1f} times the {plural}."
-        )
-    if among and narrow and math.isfinite(narrow) and narrow < mde:
-        parts.append(
-            f"The arms could have treated {among.share:.0%} of the {plural} differently; looking at those alone it could "
-            f"have seen {money(narrow, cash, digits=2)} per {charter.unit} of all."
         )
     if abs(lift.absolute.value) >= mde:
         return " ".join([*parts, "What was found is larger than that."])

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ["span", "labels_of", "promises_of", "truth_rows", "attribution_report"]
 
-# %% ../../nbs/experiment/report.ipynb #fba76488
+# %% ../../nbs/experiment/report.ipynb #007f3454
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -118,7 +118,7 @@ def _lift_row(found: Finding, experiment: Experiment, charter: Charter) -> dict[
     return row
 
 
-# %% ../../nbs/experiment/report.ipynb #0c1bb2b6
+# %% ../../nbs/experiment/report.ipynb #cae49e30
 def _guard_row(guard: Guard, experiment: Experiment) -> dict[str, Any]:
     "A guardrail of an arm."
     return {
@@ -165,7 +165,7 @@ def _triggered_row(found: Triggered, experiment: Experiment, charter: Charter) -
     if spans["diluted"]:
         metric = experiment.metric(experiment.primary)
         value, low, high = (amount(each, metric, charter.currency) for each in spans["diluted"].values())
-        sentence = f"{sentence} Spread over all {charter.unit_plural} their difference is {value}, between {low} and {high}."
+        sentence = f"{sentence} Spread over all {charter.unit_plural} their difference is {value}, between {low} and {high}: the money is told from it where that is the narrower range."
     return {"arm": found.arm, "units": found.units, "share": found.share, **spans, "sentence": sentence}
 
 
@@ -184,7 +184,7 @@ def _course_row(found: OverTime) -> dict[str, Any]:
     }
 
 
-# %% ../../nbs/experiment/report.ipynb #fc0008b1
+# %% ../../nbs/experiment/report.ipynb #9f549bbe
 def _money_row(found: Earned) -> dict[str, Any]:
     "What an arm earned."
     year = found.annual
@@ -202,7 +202,7 @@ def _money_row(found: Earned) -> dict[str, Any]:
         "net": span(found.net),
         "per_month": span(found.per_month),
         "decisive": span(found.decisive),
-        "triggered_per_month": span(found.among),
+        "everybody_per_month": span(found.everybody),
         "roi": span(found.roi),
         "annual": {
             "raw": span(year.raw),
@@ -224,7 +224,7 @@ def _sight_row(seen: Sight) -> dict[str, Any]:
         "mde_total_per_month": seen.mde_total_per_month,
         "promised_per_month": span(seen.promised_per_month),
         "power_for_promise": seen.power_for_promise,
-        "mde_triggered": _known(seen.mde_triggered),
+        "mde_everybody": _known(seen.mde_everybody),
         "variance_removed": seen.variance_removed,
         "units_needed": view.needed,
         "weeks_needed": view.weeks,

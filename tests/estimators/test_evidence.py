@@ -7,7 +7,7 @@ import ml_workbench.estimators.evidence as evidence
 
 def test_every_name_of_the_front_door_is_the_one_of_its_chapter():
     chapters = "bayes", "guardrails", "multiplicity", "sample", "segments", "timing", "triggered"
-    modules = [import_module(f"ml_workbench.experiment.{chapter}") for chapter in chapters]
+    modules = [import_module(f"ml_workbench.estimators.{chapter}") for chapter in chapters]
     for name in evidence.__all__:
         owners = [module for module in modules if name in module.__all__]
         assert len(owners) == 1, name

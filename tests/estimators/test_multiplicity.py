@@ -30,6 +30,20 @@ def test_benjamini_hochberg_is_that_of_scipy(p_values):
     )
 
 
+@pytest.mark.parametrize(
+    ("method", "theirs"), [("holm", "holm"), ("benjamini-hochberg", "fdr_bh"), ("bonferroni", "bonferroni")]
+)
+def test_every_method_gives_what_statsmodels_gives(method, theirs):
+    from statsmodels.stats.multitest import multipletests
+
+    rng = np.random.default_rng(6)
+    for size in (1, 2, 9, 40):
+        p_values = rng.random(size).round(2)  # with ties
+        assert adjusted(p_values.tolist(), method) == pytest.approx(
+            multipletests(p_values, method=theirs)[1].tolist()
+        )
+
+
 @given(P_VALUES)
 def test_no_adjustment_makes_a_p_value_smaller_and_bonferroni_is_the_harshest(p_values):
     found = {method: np.array(adjusted(p_values, method)) for method in METHODS}

@@ -5,7 +5,7 @@ import pytest
 
 from ml_workbench.estimators.lifts import Lift, lift
 from ml_workbench.estimators.moments import moments_of
-from ml_workbench.estimators.triggered import triggered
+from ml_workbench.estimators.triggered import thinned, triggered
 from ml_workbench.plan.errors import ExperimentError
 
 
@@ -60,3 +60,29 @@ def test_more_triggered_units_than_units_are_refused():
     _, some, _ = experiment(4)
     with pytest.raises(ExperimentError, match="cannot be part of 10"):
         triggered(some, 10)
+
+
+def test_the_sharper_lift_holds_the_truth_as_often_as_it_says_and_is_narrower():
+    held, widths = [], []
+    for seed in range(600):
+        whole, some, _ = experiment(seed)
+        sharp = thinned(whole, triggered(some, 2000))
+        held.append(sharp.absolute.low <= 0.1 * 20.0 <= sharp.absolute.high)
+        widths.append(sharp.standard_error / whole.standard_error)
+    assert 0.93 <= np.mean(held) <= 0.97
+    assert np.mean(widths) < 0.6
+
+
+def test_everything_about_the_sharper_lift_agrees():
+    verdicts = set()
+    for seed in range(60):
+        whole, some, _ = experiment(seed)
+        part = triggered(some, 2000)
+        sharp = thinned(whole, part)
+        verdicts.add(sharp.verdict)
+        sure = sharp.verdict != "not clear"
+        assert sure == (sharp.p_value < 0.05) == (sharp.relative.low > 0 or sharp.relative.high < 0)
+        assert sharp.absolute.value == pytest.approx(part.diluted.value)
+        assert sharp.absolute.low == pytest.approx(part.diluted.low)
+        assert (sharp.n, sharp.mean, sharp.mean_control) == (whole.n, whole.mean, whole.mean_control)
+    assert verdicts == {"higher", "not clear"}

@@ -259,7 +259,7 @@ def test_money_is_told_of_the_metric_that_is_money(params):
     _, by_visits = found_in(tables, params, primary="visits")
     _, by_spend = found_in(tables, params)
     assert by_visits.decision.action == "ship" and row(by_visits).net == row(by_spend).net
-    assert by_visits.findings[0].metric.name == "spend" and row(by_visits).among is None
+    assert by_visits.findings[0].metric.name == "spend" and by_visits.triggered[0].lift.metric == "visits"
 
 
 def test_without_money_the_rule_decides_nothing(params):
@@ -304,12 +304,27 @@ def test_a_proposed_rule_costs_no_model(params):
     assert row(about).costs.running == 0.0 and row(about, "challenger").costs.running > 0
 
 
-def test_triggered_units_give_the_same_answer_with_a_narrower_range(params):
+def test_the_money_is_told_from_those_who_could_differ(params):
     _, about = found_in(shop(spread=40.0), params)
     [among] = [each for each in about.triggered if each.arm == "champion"]
     lift = next(each.lift for each in about.findings if each.lift.arm == "champion")
     assert among.diluted.high - among.diluted.low < lift.absolute.high - lift.absolute.low
-    assert row(about).among.high - row(about).among.low < row(about).per_month.high - row(about).per_month.low
+    told, plain = row(about), row(about).everybody
+    assert told.per_month.high - told.per_month.low < plain.high - plain.low
+    assert told.incremental_revenue.value == pytest.approx(among.diluted.value * told.arm.units)
+    assert about.sight.mde < about.sight.mde_everybody
+
+
+def test_the_money_is_told_from_everybody_where_the_draw_among_them_is_not_fair(params):
+    tables = shop(spread=40.0)
+    arm = dict(zip(tables["assignments"]["unit"].to_pylist(), tables["assignments"]["arm"].to_pylist()))
+    kept = [
+        arm[unit] != "champion" or int(unit) % 4 == 0 for unit in tables["predictions"]["unit"].to_pylist()
+    ]
+    _, about = found_in(tables | {"predictions": tables["predictions"].filter(pa.array(kept))}, params)
+    assert row(about).everybody is None
+    plain = next(each.lift for each in about.findings if each.lift.arm == "champion")
+    assert row(about).incremental_revenue.value == pytest.approx(plain.total.value)
 
 
 def test_segments_keep_their_order_and_share_the_error(params):
