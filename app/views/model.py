@@ -35,8 +35,8 @@ from ml_workbench.page.portrait import (
     scores,
     skills,
 )
-from ml_workbench.page.story import MONTH, Answer, Span, between, point_at
-from ml_workbench.plan.charter import money
+from ml_workbench.page.story import Answer, Span, between, point_at
+from ml_workbench.plan.charter import MONTH, money
 
 
 def checks(blessing: Blessing) -> None:

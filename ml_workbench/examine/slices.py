@@ -17,7 +17,7 @@ __all__ = [
     "quoted",
 ]
 
-# %% ../../nbs/examine/slices.ipynb #d5f28189
+# %% ../../nbs/examine/slices.ipynb #c3648ae2
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +25,7 @@ import numpy as np
 from scipy.special import stdtr
 from threadpoolctl import threadpool_limits
 
+from ..estimators.multiplicity import adjusted
 from ..model.evaluation import Policy
 from ..model.metrics import Interval, interval_of, weighted_ranking
 from ..model.value import Panel
@@ -113,7 +114,7 @@ def p_value(
     return float(2.0 * stdtr(freedom, -distance / spread))
 
 
-# %% ../../nbs/examine/slices.ipynb #25b5b39d
+# %% ../../nbs/examine/slices.ipynb #a8e0355e
 def holm(
     p_values: Sequence[float],  # one per comparison
     same: Sequence | None = None,  # per comparison, what it is about; the same counts once
@@ -123,10 +124,8 @@ def holm(
     largest = {}
     for key, p in zip(keys, p_values):
         largest[key] = max(p, largest.get(key, 0.0))
-    adjusted, floor = {}, 0.0
-    for place, key in enumerate(sorted(largest, key=largest.get)):
-        floor = adjusted[key] = max(floor, min(1.0, largest[key] * (len(largest) - place)))
-    return np.array([adjusted[key] for key in keys])
+    found = adjusted(largest, "holm")
+    return np.array([found[key] for key in keys])
 
 
 # %% ../../nbs/examine/slices.ipynb #73f73328
@@ -237,7 +236,7 @@ def _draws(
     return figures, ranking.rest
 
 
-# %% ../../nbs/examine/slices.ipynb #a2d49531
+# %% ../../nbs/examine/slices.ipynb #5468c7c3
 def slice_report(
     cuts: Sequence[Slicing],  # from `examine.cuts`
     panel: Panel,  # the test slice

@@ -19,7 +19,7 @@ __all__ = [
     "attributed",
 ]
 
-# %% ../../nbs/experiment/attribution.ipynb #6af37f51
+# %% ../../nbs/experiment/attribution.ipynb #0583e493
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ from ..estimators.sample import SampleRatio, srm
 from ..estimators.sequential import sequential_interval
 from ..estimators.triggered import Triggered, thinned
 from ..model.metrics import Interval
-from ..plan.charter import Charter
+from ..plan.charter import MONTH, Charter
 from ..plan.errors import ExperimentError, did_you_mean
 from ..plan.experiment import Experiment
 from ..plan.params import AttributionParams
@@ -248,7 +248,7 @@ def money_of(
     return tuple(made)
 
 
-# %% ../../nbs/experiment/attribution.ipynb #9e8c7cb3
+# %% ../../nbs/experiment/attribution.ipynb #92d91161
 def guards_of(
     found: tuple[Finding, ...],
     given: Given,
@@ -283,7 +283,7 @@ def terms_for(given: Given) -> Terms:
 
 def _outlook(lift: Lift, about: Earned, given: Given, taking_part: int) -> Outlook:
     "When an effect worth having would be known."
-    promised, worth = given.promised.get(about.arm.name), given.charter.minimum_lift_per_week * 52 / 12
+    promised, worth = given.promised.get(about.arm.name), given.charter.minimum_lift_per_week * MONTH
     hoped = per_unit(
         max(promised.value if promised else worth, worth),
         charter=given.charter,

@@ -18,15 +18,14 @@ __all__ = [
     "halted",
 ]
 
-# %% ../../nbs/experiment/decision.ipynb #d2c350b8
+# %% ../../nbs/experiment/decision.ipynb #587571e0
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..model.metrics import Interval
-from ..plan.charter import Charter, money
+from ..plan.charter import MONTH, Charter, money
 from ..plan.errors import ExperimentError
-from .money import MONTH
 from .outlook import Outlook, round_up
 
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ["SAID", "said", "Listings", "chances", "listings", "Valued", "Targeted", "upkeep", "targeted"]
 
-# %% ../../nbs/experiment/listings.ipynb #c7f60ad0
+# %% ../../nbs/experiment/listings.ipynb #c3b2d7b3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from ..data.engine import literal
 from ..model.metrics import Interval
-from ..plan.charter import Charter, money
+from ..plan.charter import MONTH, Charter, money
 from ..plan.experiment import Experiment
-from .money import MONTH, inside
+from .money import inside
 from .policy import Logged, PolicyValue, expected_outcomes, logged, policy_value, what_if
 from .readers import Source, reading
 from .uplift import Uplift, uplift

@@ -4,7 +4,6 @@
 
 # %% auto #0
 __all__ = [
-    "MONTH",
     "Group",
     "Period",
     "Costs",
@@ -17,7 +16,7 @@ __all__ = [
     "assumptions",
 ]
 
-# %% ../../nbs/experiment/money.ipynb #3a78f889
+# %% ../../nbs/experiment/money.ipynb #171ec454
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -25,7 +24,7 @@ from statistics import NormalDist
 from ..estimators.bayes import Prior, belief, shrunk
 from ..estimators.lifts import Lift
 from ..model.metrics import Interval
-from ..plan.charter import Charter, Economics, money
+from ..plan.charter import MONTH, Charter, Economics, money
 
 
 # %% ../../nbs/experiment/money.ipynb #18bb1257
@@ -94,10 +93,7 @@ class Annual:
     sentence: str
 
 
-# %% ../../nbs/experiment/money.ipynb #fabf23d6
-MONTH = 52 / 12  # weeks
-
-
+# %% ../../nbs/experiment/money.ipynb #9a2f7e94
 @dataclass(frozen=True)
 class Earned:
     "What an arm earned more than another, in the charter's currency."

@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ["A_YEAR", "measured_history", "Outlook", "outlook", "round_up", "per_unit", "Sight", "sight"]
 
-# %% ../../nbs/experiment/outlook.ipynb #304b48a7
+# %% ../../nbs/experiment/outlook.ipynb #c6476b50
 import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ..estimators.lifts import Lift
 from ..model.metrics import Interval
-from ..plan.charter import Charter, money
+from ..plan.charter import MONTH, Charter, money
 from ..plan.errors import ExperimentError
-from .money import MONTH, Costs, Period
+from .money import Costs, Period
 from .planner import History, Terms, power, sample_size
 
 # %% ../../nbs/experiment/outlook.ipynb #0b26df7b

@@ -5,7 +5,6 @@
 # %% auto #0
 __all__ = [
     "NOTHING",
-    "MONTH",
     "Policy",
     "candidate_policy",
     "rule_policy",
@@ -23,7 +22,7 @@ __all__ = [
     "write_csv",
 ]
 
-# %% ../../nbs/model/evaluation.ipynb #f7e89d63
+# %% ../../nbs/model/evaluation.ipynb #6f691e75
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..plan.charter import Charter, Rule
+from ..plan.charter import MONTH, Charter, Rule
 from ..plan.errors import TrainingError, did_you_mean
 from ..plan.files import replacing
 from .metrics import (
@@ -184,7 +183,7 @@ class Draws:
         return save_rate * self.value - self.cost
 
 
-# %% ../../nbs/model/evaluation.ipynb #ecaf2292
+# %% ../../nbs/model/evaluation.ipynb #59a5df27
 @dataclass(frozen=True)
 class Result:
     "Everything the test slice says about one policy."
@@ -209,9 +208,6 @@ class Result:
             "against_rule": {name: asdict(each) for name, each in gain.items()},
             "calibration": [asdict(each) for each in self.calibration],
         }
-
-
-MONTH = 52 / 12  # weeks
 
 
 # %% ../../nbs/model/evaluation.ipynb #58d486c7

@@ -17,15 +17,15 @@ __all__ = [
     "evaluation_report",
 ]
 
-# %% ../../nbs/model/proposal.ipynb #0f7c372c
+# %% ../../nbs/model/proposal.ipynb #9eb3311b
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 
-from ..plan.charter import Charter, money
-from .evaluation import MONTH, Policy, Result
+from ..plan.charter import MONTH, Charter, money
+from .evaluation import Policy, Result
 from .metrics import Interval, interval_of
 from .parsimony import best_of, is_worth_it, not_worse, parsimony
 from .snapshots import Schema

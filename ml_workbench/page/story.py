@@ -4,7 +4,6 @@
 
 # %% auto #0
 __all__ = [
-    "MONTH",
     "State",
     "MARKS",
     "HEADINGS",
@@ -35,7 +34,7 @@ __all__ = [
     "read_notebook",
 ]
 
-# %% ../../nbs/page/story.ipynb #5ecee181
+# %% ../../nbs/page/story.ipynb #dcbc956a
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,17 +43,15 @@ from math import ceil, floor, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ..plan.charter import Assumption, money
+from ..plan.charter import MONTH, Assumption, money
 from ..plan.errors import WorkbenchError
 from ..plan.files import read_json, shaped
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# %% ../../nbs/page/story.ipynb #f2fae635
-MONTH = 52 / 12  # weeks
 
-
+# %% ../../nbs/page/story.ipynb #73bb1bad
 class Span(NamedTuple):
     "A figure with its interval."
 

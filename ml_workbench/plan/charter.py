@@ -9,6 +9,7 @@ __all__ = [
     "Count",
     "Text",
     "Day",
+    "MONTH",
     "SYMBOLS",
     "Section",
     "Assumption",
@@ -130,7 +131,8 @@ class Charter(Section):
     review_date: Day
 
 
-# %% ../../nbs/plan/charter.ipynb #62b2804e
+# %% ../../nbs/plan/charter.ipynb #5a49cd9a
+MONTH = 52 / 12  # weeks
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "CHF": "CHF "}
 
 

@@ -20,15 +20,15 @@ __all__ = [
     "summary",
 ]
 
-# %% ../../nbs/run/contrast.ipynb #2bbc36e9
+# %% ../../nbs/run/contrast.ipynb #cd54cc21
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import floor, log10
 from typing import Any
 
-from ..page.story import MONTH, Span, between
-from ..plan.charter import money
+from ..page.story import Span, between
+from ..plan.charter import MONTH, money
 from .compare import ABSENT, choices, differing, ordered, reference, shortened, unlike
 from .history import Run, chosen, label, number, span, verdict
 

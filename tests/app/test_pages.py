@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ml_workbench.page.story import MONTH, answer_from, point_at, verdict
+from ml_workbench.page.story import answer_from, point_at, verdict
+from ml_workbench.plan.charter import MONTH
 
 FORECAST = "views/forecast.py"
 

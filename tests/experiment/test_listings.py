@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from ml_workbench.experiment.listings import SAID, chances, listings, said, targeted, upkeep
-from ml_workbench.experiment.money import MONTH
 from ml_workbench.experiment.pace import pace
+from ml_workbench.plan.charter import MONTH
 from ml_workbench.plan.experiment import Experiment
 from ml_workbench.plan.params import load_params
 from ml_workbench.serve.records import Records

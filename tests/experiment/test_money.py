@@ -8,7 +8,8 @@ import pytest
 
 from ml_workbench.estimators.lifts import lift
 from ml_workbench.estimators.moments import moments_of
-from ml_workbench.experiment.money import MONTH, Costs, Group, Period, assumptions, costs_of, earned
+from ml_workbench.experiment.money import Costs, Group, Period, assumptions, costs_of, earned
+from ml_workbench.plan.charter import MONTH
 from ml_workbench.plan.params import load_params
 
 RULE = Group("control", "The rule", "rule", 500, 95, 100, 100.0)
