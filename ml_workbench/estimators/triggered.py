@@ -31,7 +31,7 @@ class Triggered:
     sentence: str
 
 
-# %% ../../nbs/estimators/triggered.ipynb #ab535158
+# %% ../../nbs/estimators/triggered.ipynb #5ebe73ac
 def triggered(
     lift: Lift,  # the arm against the control, among triggered units only
     units: int,  # all units of both, triggered or not
@@ -47,7 +47,7 @@ def triggered(
     diluted = _diluted(lift, share, units)
     relative = diluted.times(1 / abs(mean_control)) if mean_control else None
     sentence = (
-        f"{some:,} of {units:,} {unit_plural} ({share:.0%}) could have been treated differently; "
+        f"{some:,} of {units:,} {unit_plural} ({share:.0%}) were on a list of some arm; "
         "nobody else can have been affected."
     )
     return Triggered(lift.arm, some, share, lift, diluted, relative, sentence)
@@ -60,7 +60,7 @@ def _diluted(lift: Lift, share: float, units: int) -> Interval:
     return Interval(share * effect, share * effect - half, share * effect + half)
 
 
-# %% ../../nbs/estimators/triggered.ipynb #fb46cd4b
+# %% ../../nbs/estimators/triggered.ipynb #32743e83
 def thinned(
     everybody: Lift,  # the arm against the control, over all units
     part: Triggered,  # the same comparison, among triggered units
@@ -68,8 +68,11 @@ def thinned(
     "A lift over all units, told from those alone whom the arms could have treated differently."
     effect, pair = part.diluted.value, everybody.pair
     error, degrees = (part.diluted.high - effect) / part.lift.critical, part.lift.degrees
-    shared = (pair.variance + pair.variance_control - error**2) / 2
-    pair = replace(pair, mean=pair.mean_control + effect, covariance=shared, degrees=degrees)
+    shared = pair.variance_control - part.share**2 * part.lift.pair.variance_control
+    variance = max(error**2 - pair.variance_control + 2 * shared, 0.0)
+    pair = replace(
+        pair, mean=pair.mean_control + effect, variance=variance, covariance=shared, degrees=degrees
+    )
     critical = float(stdtrit(degrees, (1 + everybody.confidence) / 2))
     return replace(
         everybody,
@@ -78,5 +81,7 @@ def thinned(
         standard_error=error,
         degrees=degrees,
         p_value=2 * float(stdtr(degrees, -abs(effect) / error)),
+        variance_removed=part.lift.variance_removed,
+        warnings=part.lift.warnings,
         pair=pair,
     )

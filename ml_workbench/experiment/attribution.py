@@ -47,7 +47,7 @@ from .pace import Pace
 from .planner import Terms, terms_of
 
 
-# %% ../../nbs/experiment/attribution.ipynb #16e099e4
+# %% ../../nbs/experiment/attribution.ipynb #89c286b3
 @dataclass(frozen=True)
 class Given:
     "What an attribution rests on beside the units."
@@ -60,6 +60,7 @@ class Given:
     proposed: str  # what the policy 'proposed' is, by the evaluation
     pace: Pace
     as_of: datetime  # when it is looked at
+    replayed: bool = False  # so that no list rests on what an earlier list has changed
 
     @property
     def over(self) -> bool:
@@ -178,14 +179,16 @@ def stop_of(
     return stop, sample
 
 
-# %% ../../nbs/experiment/attribution.ipynb #1bfaee71
+# %% ../../nbs/experiment/attribution.ipynb #6e529a59
 def sharpest(
     lift: Lift,  # over all units
     among: tuple[Triggered, ...],  # comparisons of those alone who could have been treated differently
-    experiment: Experiment,
+    given: Given,
 ) -> Lift:  # over all units, the narrower of the two
     "A lift, told from triggered units where that is known, fair and sharper."
-    names = lift.arm, lift.control, lift.metric
+    experiment, names = given.experiment, (lift.arm, lift.control, lift.metric)
+    if experiment.cluster or not (given.replayed or given.pace.weeks <= 1):
+        return lift
     for part in among:
         if (part.lift.arm, part.lift.control, part.lift.metric) != names or not math.isfinite(
             part.lift.standard_error
@@ -198,7 +201,7 @@ def sharpest(
     return lift
 
 
-# %% ../../nbs/experiment/attribution.ipynb #fb8c7492
+# %% ../../nbs/experiment/attribution.ipynb #f156b821
 def pairs_of(
     given: Given,
 ) -> list[tuple[str, str]]:  # arm, and what it is compared with
@@ -212,7 +215,7 @@ def _decisive(sums: Sums, given: Given, arm: str, versus: str, among: tuple[Trig
     "The difference with the interval by which is decided."
     experiment = given.experiment.model_copy(update={"confidence": given.confidence})
     found = finding(sums, experiment, experiment.metric(given.revenue), arm, control=versus)
-    lift = sharpest(found.lift, among, experiment)
+    lift = sharpest(found.lift, among, given)
     planned = _planned(given, sums) * (lift.n + lift.n_control)
     return sequential_interval(lift, n_star=planned) if given.sequential else lift.absolute
 
@@ -240,7 +243,7 @@ def money_of(
             continue
         found = finding(sums, given.experiment, given.experiment.metric(given.revenue), arm, control=versus)
         if found.known:
-            lift = sharpest(found.lift, among, given.experiment)
+            lift = sharpest(found.lift, among, given)
             plain = None if lift is found.lift else found.lift.absolute
             options = {"decisive": _decisive(sums, given, arm, versus, among), "everybody": plain}
             options["prior_lift"] = given.params.prior_lift
@@ -372,7 +375,7 @@ def attributed(
     )  # fmt: skip
 
 
-# %% ../../nbs/experiment/attribution.ipynb #fa57a9dc
+# %% ../../nbs/experiment/attribution.ipynb #85cf07c8
 def _decided(
     found: tuple[Finding, ...],
     money: tuple[Earned, ...],
@@ -387,7 +390,7 @@ def _decided(
         sum(group.units for name, group in groups.items() if name != given.holdout),
     )
     plain = {each.lift.arm: each.lift for each in found if each.metric.name == given.revenue and each.known}
-    primary = {arm: sharpest(lift, among, experiment) for arm, lift in plain.items()}
+    primary = {arm: sharpest(lift, among, given) for arm, lift in plain.items()}
     about = {each.arm.name: each for each in money if each.versus.name == experiment.control}
     cases = [case_of(primary[arm], about[arm], guards, given, taking_part) for arm in about if arm in primary]
     if not cases:

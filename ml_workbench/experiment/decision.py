@@ -69,7 +69,7 @@ class Decision:
     next_date: str  # when somebody should look again
 
 
-# %% ../../nbs/experiment/decision.ipynb #c26be775
+# %% ../../nbs/experiment/decision.ipynb #1f0c8e7f
 def action_of(
     case: Case,
     minimum: float,  # worthwhile net gain per month
@@ -82,12 +82,12 @@ def action_of(
         return "ship"
     if gain.high < minimum:
         return "stop"
-    if case.outlook.sensible:
+    if case.outlook.sensible and case.outlook.weeks:  # 0: so many took part already, and it is not known
         return "keep running"
-    return "not enough evidence" if case.over else "stop"
+    return "not enough evidence" if case.over or case.outlook.sensible else "stop"
 
 
-# %% ../../nbs/experiment/decision.ipynb #fb01cbda
+# %% ../../nbs/experiment/decision.ipynb #c8ddf022
 def rule_in_words(
     charter: Charter,
     *,
@@ -106,7 +106,7 @@ def rule_in_words(
         f"Ship when even the low end of the net gain is above zero, the gain is worth at least {worth} a week with "
         f"every {charter.unit} in that arm, and no guardrail has failed; roll back when even the high end is below zero, "
         f"or a guardrail has failed; stop when even the high end is worth less than {worth} a week; keep running when a "
-        f"year is enough to know; otherwise there is not enough evidence yet. {why}{many}."
+        f"year is enough to know, and stop a test that still runs when it is not; otherwise there is not enough evidence yet. {why}{many}."
     )
 
 

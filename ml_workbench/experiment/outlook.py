@@ -144,7 +144,7 @@ def sight(
     return Sight(mde, relative, monthly, promised, chance, plain, lift.variance_removed, view, told)
 
 
-# %% ../../nbs/experiment/outlook.ipynb #2316f2b1
+# %% ../../nbs/experiment/outlook.ipynb #3ff3d45b
 def _told(
     lift: Lift,
     mde: float,
@@ -159,7 +159,7 @@ def _told(
     "What the experiment could see, for a reader."
     cash, plural = charter.currency, charter.unit_plural
     part = f" ({relative:.1%})" if relative else ""
-    whom = f", of whom the arms could have treated {share:.0%} differently" if plain and share else ""
+    whom = f", of whom {share:.0%} were on a list of some arm" if plain and share else ""
     parts = [
         f"With {lift.n:,} {plural} against {lift.n_control:,}{whom}, this experiment could probably have seen a difference of "
         f"{money(mde, cash, digits=2)} per {charter.unit}{part} or more: {money(monthly, cash)} a month in margin."
@@ -177,7 +177,16 @@ def _told(
     if abs(lift.absolute.value) >= mde:
         return " ".join([*parts, "What was found is larger than that."])
     return " ".join(
-        [*parts, _needed(view, "what was promised" if promised else "the least that is worth it", plural)]
+        [
+            *parts,
+            _needed(
+                view,
+                "what was promised"
+                if promised and promised.value >= charter.minimum_lift_per_week * MONTH
+                else "the least that is worth it",
+                plural,
+            ),
+        ]
     )
 
 

@@ -118,7 +118,7 @@ def _lift_row(found: Finding, experiment: Experiment, charter: Charter) -> dict[
     return row
 
 
-# %% ../../nbs/experiment/report.ipynb #cae49e30
+# %% ../../nbs/experiment/report.ipynb #0c1bb2b6
 def _guard_row(guard: Guard, experiment: Experiment) -> dict[str, Any]:
     "A guardrail of an arm."
     return {
@@ -165,7 +165,7 @@ def _triggered_row(found: Triggered, experiment: Experiment, charter: Charter) -
     if spans["diluted"]:
         metric = experiment.metric(experiment.primary)
         value, low, high = (amount(each, metric, charter.currency) for each in spans["diluted"].values())
-        sentence = f"{sentence} Spread over all {charter.unit_plural} their difference is {value}, between {low} and {high}: the money is told from it where that is the narrower range."
+        sentence = f"{sentence} Spread over all {charter.unit_plural} their difference is {value}, between {low} and {high}."
     return {"arm": found.arm, "units": found.units, "share": found.share, **spans, "sentence": sentence}
 
 
@@ -270,23 +270,30 @@ def _policy_rows(found: Targeted, labels: Mapping[str, str]) -> dict[str, Any]:
     return {"sentence": found.sentence, "values": values, "capacity": capacity, "qini": qini}
 
 
-# %% ../../nbs/experiment/report.ipynb #14804c1b
+# %% ../../nbs/experiment/report.ipynb #e0309494
 def truth_rows(
     about: Attribution,
     replay: Mapping[str, Any] | None,  # reports/replay.json
 ) -> list[dict[str, Any]]:
     "Whether the intervals hold what was declared."
     rows, charter = [], about.given.charter
-    primary = {
-        each.lift.arm: each for each in about.findings if each.metric.name == about.given.experiment.primary
-    }
+    experiment = about.given.experiment
+    if (
+        about.given.revenue is None or experiment.metric(about.given.revenue).of != "sum"
+    ):  # the truth is told in spend
+        return []
+    told = {each.arm.name: each for each in about.earned if each.versus.name == experiment.control}
     for arm, true in ((replay or {}).get("truth") or {}).items():
-        if arm not in primary:
+        if arm not in told:
             continue
-        interval = primary[arm].lift.absolute
+        interval = told[arm].incremental_revenue.times(1 / told[arm].arm.units)  # that the money is told from
         covered = interval.low <= true["spend_per_unit"] <= interval.high
         amount = money(true["spend_per_unit"], charter.currency, digits=2, sign=True)
-        holds = "the interval holds it" if covered else "the interval misses it, as one in twenty does"
+        holds = (
+            "the interval holds it"
+            if covered
+            else f"the interval misses it, as {1 - experiment.confidence:.0%} of them do"
+        )
         sentence = f"Put in for {about.given.labels[arm]}: {amount} per {charter.unit}; {holds}."
         rows.append(
             {

@@ -86,3 +86,19 @@ def test_everything_about_the_sharper_lift_agrees():
         assert sharp.absolute.low == pytest.approx(part.diluted.low)
         assert (sharp.n, sharp.mean, sharp.mean_control) == (whole.n, whole.mean, whole.mean_control)
     assert verdicts == {"higher", "not clear"}
+
+
+def test_the_relative_interval_holds_its_own_value_where_arms_are_uneven_and_effects_large():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        listed, arm = rng.random(4000) < 0.05, (rng.random(4000) < 0.1).astype(int)
+        spend = rng.gamma(4.0, 25.0, 4000) - 80.0 * (listed & (arm == 1))
+
+        def compared(which, arm=arm, spend=spend):
+            sides = [moments_of(["y"], spend[which & (arm == each), None]) for each in (1, 0)]
+            return lift(*sides, metric="spend", column="y", arm="champion")
+
+        sharp = thinned(compared(np.full(4000, True)), triggered(compared(listed), 4000))
+        assert sharp.relative.low < sharp.relative.value < sharp.relative.high
+        assert sharp.pair.standard_error == pytest.approx(sharp.standard_error)
+        assert abs(sharp.pair.covariance) <= np.sqrt(sharp.pair.variance * sharp.pair.variance_control)

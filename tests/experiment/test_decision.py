@@ -50,6 +50,8 @@ def case(low, high, *, guards=None, over=True, view=NEVER, waiting=0):
         (case(-400, 400, view=SOON), "keep running"),
         (case(-400, 400, view=SOON, over=False), "keep running"),
         (case(-400, 400, over=False), "stop"),
+        (case(-400, 400, view=replace(SOON, weeks=0.0)), "not enough evidence"),  # enough took part
+        (case(-400, 400, view=replace(SOON, weeks=0.0), over=False), "not enough evidence"),
         (case(-400, 400, view=replace(SOON, weeks=53.0)), "not enough evidence"),
     ],
 )
