@@ -604,6 +604,212 @@ d = {
             "ml_workbench.data.tables._money": ("data/tables.html#_money", "ml_workbench/data/tables.py"),
             "ml_workbench.data.tables._week": ("data/tables.html#_week", "ml_workbench/data/tables.py"),
         },
+        "ml_workbench.database.connections": {
+            "ml_workbench.database.connections._make_room": (
+                "database/connections.html#_make_room",
+                "ml_workbench/database/connections.py",
+            ),
+            "ml_workbench.database.connections._reason": (
+                "database/connections.html#_reason",
+                "ml_workbench/database/connections.py",
+            ),
+            "ml_workbench.database.connections.address": (
+                "database/connections.html#address",
+                "ml_workbench/database/connections.py",
+            ),
+            "ml_workbench.database.connections.connected": (
+                "database/connections.html#connected",
+                "ml_workbench/database/connections.py",
+            ),
+            "ml_workbench.database.connections.shown": (
+                "database/connections.html#shown",
+                "ml_workbench/database/connections.py",
+            ),
+            "ml_workbench.database.connections.transaction": (
+                "database/connections.html#transaction",
+                "ml_workbench/database/connections.py",
+            ),
+        },
+        "ml_workbench.database.insertion": {
+            "ml_workbench.database.insertion.Written": (
+                "database/insertion.html#written",
+                "ml_workbench/database/insertion.py",
+            ),
+            "ml_workbench.database.insertion._as_texts": (
+                "database/insertion.html#_as_texts",
+                "ml_workbench/database/insertion.py",
+            ),
+            "ml_workbench.database.insertion._disagreeing": (
+                "database/insertion.html#_disagreeing",
+                "ml_workbench/database/insertion.py",
+            ),
+            "ml_workbench.database.insertion._fill": (
+                "database/insertion.html#_fill",
+                "ml_workbench/database/insertion.py",
+            ),
+            "ml_workbench.database.insertion._let_in": (
+                "database/insertion.html#_let_in",
+                "ml_workbench/database/insertion.py",
+            ),
+            "ml_workbench.database.insertion._waiting_room": (
+                "database/insertion.html#_waiting_room",
+                "ml_workbench/database/insertion.py",
+            ),
+            "ml_workbench.database.insertion.insert_new": (
+                "database/insertion.html#insert_new",
+                "ml_workbench/database/insertion.py",
+            ),
+        },
+        "ml_workbench.database.migrations.r0001_first_tables": {
+            "ml_workbench.database.migrations.r0001_first_tables._events": (
+                "database/migrations/r0001_first_tables.html#_events",
+                "ml_workbench/database/migrations/r0001_first_tables.py",
+            ),
+            "ml_workbench.database.migrations.r0001_first_tables._key": (
+                "database/migrations/r0001_first_tables.html#_key",
+                "ml_workbench/database/migrations/r0001_first_tables.py",
+            ),
+            "ml_workbench.database.migrations.r0001_first_tables._plans": (
+                "database/migrations/r0001_first_tables.html#_plans",
+                "ml_workbench/database/migrations/r0001_first_tables.py",
+            ),
+            "ml_workbench.database.migrations.r0001_first_tables._units": (
+                "database/migrations/r0001_first_tables.html#_units",
+                "ml_workbench/database/migrations/r0001_first_tables.py",
+            ),
+            "ml_workbench.database.migrations.r0001_first_tables.downgrade": (
+                "database/migrations/r0001_first_tables.html#downgrade",
+                "ml_workbench/database/migrations/r0001_first_tables.py",
+            ),
+            "ml_workbench.database.migrations.r0001_first_tables.upgrade": (
+                "database/migrations/r0001_first_tables.html#upgrade",
+                "ml_workbench/database/migrations/r0001_first_tables.py",
+            ),
+        },
+        "ml_workbench.database.migrations.r0002_production": {
+            "ml_workbench.database.migrations.r0002_production._growing": (
+                "database/migrations/r0002_production.html#_growing",
+                "ml_workbench/database/migrations/r0002_production.py",
+            ),
+            "ml_workbench.database.migrations.r0002_production._key": (
+                "database/migrations/r0002_production.html#_key",
+                "ml_workbench/database/migrations/r0002_production.py",
+            ),
+            "ml_workbench.database.migrations.r0002_production._known": (
+                "database/migrations/r0002_production.html#_known",
+                "ml_workbench/database/migrations/r0002_production.py",
+            ),
+            "ml_workbench.database.migrations.r0002_production._known_now": (
+                "database/migrations/r0002_production.html#_known_now",
+                "ml_workbench/database/migrations/r0002_production.py",
+            ),
+            "ml_workbench.database.migrations.r0002_production._ledger": (
+                "database/migrations/r0002_production.html#_ledger",
+                "ml_workbench/database/migrations/r0002_production.py",
+            ),
+            "ml_workbench.database.migrations.r0002_production._served": (
+                "database/migrations/r0002_production.html#_served",
+                "ml_workbench/database/migrations/r0002_production.py",
+            ),
+            "ml_workbench.database.migrations.r0002_production.downgrade": (
+                "database/migrations/r0002_production.html#downgrade",
+                "ml_workbench/database/migrations/r0002_production.py",
+            ),
+            "ml_workbench.database.migrations.r0002_production.upgrade": (
+                "database/migrations/r0002_production.html#upgrade",
+                "ml_workbench/database/migrations/r0002_production.py",
+            ),
+        },
+        "ml_workbench.database.rows": {
+            "ml_workbench.database.rows._as_number": (
+                "database/rows.html#_as_number",
+                "ml_workbench/database/rows.py",
+            ),
+            "ml_workbench.database.rows._as_text": (
+                "database/rows.html#_as_text",
+                "ml_workbench/database/rows.py",
+            ),
+            "ml_workbench.database.rows._as_time": (
+                "database/rows.html#_as_time",
+                "ml_workbench/database/rows.py",
+            ),
+            "ml_workbench.database.rows._columns": (
+                "database/rows.html#_columns",
+                "ml_workbench/database/rows.py",
+            ),
+            "ml_workbench.database.rows._filled": (
+                "database/rows.html#_filled",
+                "ml_workbench/database/rows.py",
+            ),
+            "ml_workbench.database.rows._zones": (
+                "database/rows.html#_zones",
+                "ml_workbench/database/rows.py",
+            ),
+            "ml_workbench.database.rows.as_rows": (
+                "database/rows.html#as_rows",
+                "ml_workbench/database/rows.py",
+            ),
+            "ml_workbench.database.rows.one_clock": (
+                "database/rows.html#one_clock",
+                "ml_workbench/database/rows.py",
+            ),
+            "ml_workbench.database.rows.schema_of": (
+                "database/rows.html#schema_of",
+                "ml_workbench/database/rows.py",
+            ),
+        },
+        "ml_workbench.database.schema": {
+            "ml_workbench.database.schema._revisions": (
+                "database/schema.html#_revisions",
+                "ml_workbench/database/schema.py",
+            ),
+            "ml_workbench.database.schema.differences": (
+                "database/schema.html#differences",
+                "ml_workbench/database/schema.py",
+            ),
+            "ml_workbench.database.schema.head": (
+                "database/schema.html#head",
+                "ml_workbench/database/schema.py",
+            ),
+            "ml_workbench.database.schema.revision_of": (
+                "database/schema.html#revision_of",
+                "ml_workbench/database/schema.py",
+            ),
+            "ml_workbench.database.schema.upgrade": (
+                "database/schema.html#upgrade",
+                "ml_workbench/database/schema.py",
+            ),
+        },
+        "ml_workbench.database.tables": {
+            "ml_workbench.database.tables._key": (
+                "database/tables.html#_key",
+                "ml_workbench/database/tables.py",
+            ),
+            "ml_workbench.database.tables._known": (
+                "database/tables.html#_known",
+                "ml_workbench/database/tables.py",
+            ),
+            "ml_workbench.database.tables._perhaps": (
+                "database/tables.html#_perhaps",
+                "ml_workbench/database/tables.py",
+            ),
+            "ml_workbench.database.tables._table": (
+                "database/tables.html#_table",
+                "ml_workbench/database/tables.py",
+            ),
+            "ml_workbench.database.tables.content_of": (
+                "database/tables.html#content_of",
+                "ml_workbench/database/tables.py",
+            ),
+            "ml_workbench.database.tables.key_of": (
+                "database/tables.html#key_of",
+                "ml_workbench/database/tables.py",
+            ),
+            "ml_workbench.database.tables.table_of": (
+                "database/tables.html#table_of",
+                "ml_workbench/database/tables.py",
+            ),
+        },
         "ml_workbench.estimators.bayes": {
             "ml_workbench.estimators.bayes.Belief": (
                 "estimators/bayes.html#belief",
@@ -3817,10 +4023,6 @@ d = {
                 "model/artifact.html#_names_in",
                 "ml_workbench/model/artifact.py",
             ),
-            "ml_workbench.model.artifact._scorer_of": (
-                "model/artifact.html#_scorer_of",
-                "ml_workbench/model/artifact.py",
-            ),
             "ml_workbench.model.artifact.files_of": (
                 "model/artifact.html#files_of",
                 "ml_workbench/model/artifact.py",
@@ -3843,6 +4045,10 @@ d = {
             ),
             "ml_workbench.model.artifact.read_files": (
                 "model/artifact.html#read_files",
+                "ml_workbench/model/artifact.py",
+            ),
+            "ml_workbench.model.artifact.scorer_of": (
+                "model/artifact.html#scorer_of",
                 "ml_workbench/model/artifact.py",
             ),
             "ml_workbench.model.artifact.versions": (
@@ -6469,6 +6675,10 @@ d = {
                 "plan/errors.html#gateerror",
                 "ml_workbench/plan/errors.py",
             ),
+            "ml_workbench.plan.errors.LedgerError": (
+                "plan/errors.html#ledgererror",
+                "ml_workbench/plan/errors.py",
+            ),
             "ml_workbench.plan.errors.ParamsError": (
                 "plan/errors.html#paramserror",
                 "ml_workbench/plan/errors.py",
@@ -6477,12 +6687,20 @@ d = {
                 "plan/errors.html#recorderror",
                 "ml_workbench/plan/errors.py",
             ),
+            "ml_workbench.plan.errors.ReleaseError": (
+                "plan/errors.html#releaseerror",
+                "ml_workbench/plan/errors.py",
+            ),
             "ml_workbench.plan.errors.RoutingError": (
                 "plan/errors.html#routingerror",
                 "ml_workbench/plan/errors.py",
             ),
             "ml_workbench.plan.errors.ScoringError": (
                 "plan/errors.html#scoringerror",
+                "ml_workbench/plan/errors.py",
+            ),
+            "ml_workbench.plan.errors.ServiceError": (
+                "plan/errors.html#serviceerror",
                 "ml_workbench/plan/errors.py",
             ),
             "ml_workbench.plan.errors.SettingsError": (
@@ -6495,6 +6713,10 @@ d = {
             ),
             "ml_workbench.plan.errors.SplitError": (
                 "plan/errors.html#spliterror",
+                "ml_workbench/plan/errors.py",
+            ),
+            "ml_workbench.plan.errors.SpoolError": (
+                "plan/errors.html#spoolerror",
                 "ml_workbench/plan/errors.py",
             ),
             "ml_workbench.plan.errors.StageError": (
@@ -6531,10 +6753,6 @@ d = {
                 "plan/experiment.html#experiment._known",
                 "ml_workbench/plan/experiment.py",
             ),
-            "ml_workbench.plan.experiment.Experiment.arm": (
-                "plan/experiment.html#experiment.arm",
-                "ml_workbench/plan/experiment.py",
-            ),
             "ml_workbench.plan.experiment.Experiment.metric": (
                 "plan/experiment.html#experiment.metric",
                 "ml_workbench/plan/experiment.py",
@@ -6553,6 +6771,18 @@ d = {
             ),
             "ml_workbench.plan.experiment.Metric.model_post_init": (
                 "plan/experiment.html#metric.model_post_init",
+                "ml_workbench/plan/experiment.py",
+            ),
+            "ml_workbench.plan.experiment.Split": (
+                "plan/experiment.html#split",
+                "ml_workbench/plan/experiment.py",
+            ),
+            "ml_workbench.plan.experiment.Split.arm": (
+                "plan/experiment.html#split.arm",
+                "ml_workbench/plan/experiment.py",
+            ),
+            "ml_workbench.plan.experiment.Split.model_post_init": (
+                "plan/experiment.html#split.model_post_init",
                 "ml_workbench/plan/experiment.py",
             ),
         },
@@ -6667,6 +6897,10 @@ d = {
             ),
             "ml_workbench.plan.settings.load_settings": (
                 "plan/settings.html#load_settings",
+                "ml_workbench/plan/settings.py",
+            ),
+            "ml_workbench.plan.settings.working_folder": (
+                "plan/settings.html#working_folder",
                 "ml_workbench/plan/settings.py",
             ),
         },
@@ -7415,32 +7649,6 @@ d = {
                 "ml_workbench/run/truth.py",
             ),
         },
-        "ml_workbench.serve.database": {
-            "ml_workbench.serve.database._make_room": (
-                "serve/database.html#_make_room",
-                "ml_workbench/serve/database.py",
-            ),
-            "ml_workbench.serve.database._reason": (
-                "serve/database.html#_reason",
-                "ml_workbench/serve/database.py",
-            ),
-            "ml_workbench.serve.database.address": (
-                "serve/database.html#address",
-                "ml_workbench/serve/database.py",
-            ),
-            "ml_workbench.serve.database.connected": (
-                "serve/database.html#connected",
-                "ml_workbench/serve/database.py",
-            ),
-            "ml_workbench.serve.database.shown": (
-                "serve/database.html#shown",
-                "ml_workbench/serve/database.py",
-            ),
-            "ml_workbench.serve.database.transaction": (
-                "serve/database.html#transaction",
-                "ml_workbench/serve/database.py",
-            ),
-        },
         "ml_workbench.serve.designs": {
             "ml_workbench.serve.designs._changed_parts": (
                 "serve/designs.html#_changed_parts",
@@ -7508,32 +7716,6 @@ d = {
                 "ml_workbench/serve/hashing.py",
             ),
         },
-        "ml_workbench.serve.migrations.r0001_first_tables": {
-            "ml_workbench.serve.migrations.r0001_first_tables._events": (
-                "serve/migrations/r0001_first_tables.html#_events",
-                "ml_workbench/serve/migrations/r0001_first_tables.py",
-            ),
-            "ml_workbench.serve.migrations.r0001_first_tables._key": (
-                "serve/migrations/r0001_first_tables.html#_key",
-                "ml_workbench/serve/migrations/r0001_first_tables.py",
-            ),
-            "ml_workbench.serve.migrations.r0001_first_tables._plans": (
-                "serve/migrations/r0001_first_tables.html#_plans",
-                "ml_workbench/serve/migrations/r0001_first_tables.py",
-            ),
-            "ml_workbench.serve.migrations.r0001_first_tables._units": (
-                "serve/migrations/r0001_first_tables.html#_units",
-                "ml_workbench/serve/migrations/r0001_first_tables.py",
-            ),
-            "ml_workbench.serve.migrations.r0001_first_tables.downgrade": (
-                "serve/migrations/r0001_first_tables.html#downgrade",
-                "ml_workbench/serve/migrations/r0001_first_tables.py",
-            ),
-            "ml_workbench.serve.migrations.r0001_first_tables.upgrade": (
-                "serve/migrations/r0001_first_tables.html#upgrade",
-                "ml_workbench/serve/migrations/r0001_first_tables.py",
-            ),
-        },
         "ml_workbench.serve.records": {
             "ml_workbench.serve.records.Frozen": (
                 "serve/records.html#frozen",
@@ -7579,15 +7761,10 @@ d = {
                 "serve/records.html#records.write",
                 "ml_workbench/serve/records.py",
             ),
-            "ml_workbench.serve.records.Written": (
-                "serve/records.html#written",
+            "ml_workbench.serve.records._columns": (
+                "serve/records.html#_columns",
                 "ml_workbench/serve/records.py",
             ),
-            "ml_workbench.serve.records._disagreeing": (
-                "serve/records.html#_disagreeing",
-                "ml_workbench/serve/records.py",
-            ),
-            "ml_workbench.serve.records._fill": ("serve/records.html#_fill", "ml_workbench/serve/records.py"),
             "ml_workbench.serve.records._forgotten": (
                 "serve/records.html#_forgotten",
                 "ml_workbench/serve/records.py",
@@ -7596,24 +7773,12 @@ d = {
                 "serve/records.html#_froze",
                 "ml_workbench/serve/records.py",
             ),
-            "ml_workbench.serve.records._let_in": (
-                "serve/records.html#_let_in",
-                "ml_workbench/serve/records.py",
-            ),
             "ml_workbench.serve.records._named_after": (
                 "serve/records.html#_named_after",
                 "ml_workbench/serve/records.py",
             ),
             "ml_workbench.serve.records._selected": (
                 "serve/records.html#_selected",
-                "ml_workbench/serve/records.py",
-            ),
-            "ml_workbench.serve.records._tuples": (
-                "serve/records.html#_tuples",
-                "ml_workbench/serve/records.py",
-            ),
-            "ml_workbench.serve.records._waiting_room": (
-                "serve/records.html#_waiting_room",
                 "ml_workbench/serve/records.py",
             ),
             "ml_workbench.serve.records._written": (
@@ -7727,76 +7892,6 @@ d = {
             "ml_workbench.serve.routing.places_of": (
                 "serve/routing.html#places_of",
                 "ml_workbench/serve/routing.py",
-            ),
-        },
-        "ml_workbench.serve.schema": {
-            "ml_workbench.serve.schema._revisions": (
-                "serve/schema.html#_revisions",
-                "ml_workbench/serve/schema.py",
-            ),
-            "ml_workbench.serve.schema.differences": (
-                "serve/schema.html#differences",
-                "ml_workbench/serve/schema.py",
-            ),
-            "ml_workbench.serve.schema.head": ("serve/schema.html#head", "ml_workbench/serve/schema.py"),
-            "ml_workbench.serve.schema.revision_of": (
-                "serve/schema.html#revision_of",
-                "ml_workbench/serve/schema.py",
-            ),
-            "ml_workbench.serve.schema.upgrade": (
-                "serve/schema.html#upgrade",
-                "ml_workbench/serve/schema.py",
-            ),
-        },
-        "ml_workbench.serve.tables": {
-            "ml_workbench.serve.tables._as_number": (
-                "serve/tables.html#_as_number",
-                "ml_workbench/serve/tables.py",
-            ),
-            "ml_workbench.serve.tables._as_text": (
-                "serve/tables.html#_as_text",
-                "ml_workbench/serve/tables.py",
-            ),
-            "ml_workbench.serve.tables._as_time": (
-                "serve/tables.html#_as_time",
-                "ml_workbench/serve/tables.py",
-            ),
-            "ml_workbench.serve.tables._columns": (
-                "serve/tables.html#_columns",
-                "ml_workbench/serve/tables.py",
-            ),
-            "ml_workbench.serve.tables._filled": (
-                "serve/tables.html#_filled",
-                "ml_workbench/serve/tables.py",
-            ),
-            "ml_workbench.serve.tables._key": ("serve/tables.html#_key", "ml_workbench/serve/tables.py"),
-            "ml_workbench.serve.tables._known": ("serve/tables.html#_known", "ml_workbench/serve/tables.py"),
-            "ml_workbench.serve.tables._perhaps": (
-                "serve/tables.html#_perhaps",
-                "ml_workbench/serve/tables.py",
-            ),
-            "ml_workbench.serve.tables._table": ("serve/tables.html#_table", "ml_workbench/serve/tables.py"),
-            "ml_workbench.serve.tables._zones": ("serve/tables.html#_zones", "ml_workbench/serve/tables.py"),
-            "ml_workbench.serve.tables.as_rows": (
-                "serve/tables.html#as_rows",
-                "ml_workbench/serve/tables.py",
-            ),
-            "ml_workbench.serve.tables.content_of": (
-                "serve/tables.html#content_of",
-                "ml_workbench/serve/tables.py",
-            ),
-            "ml_workbench.serve.tables.key_of": ("serve/tables.html#key_of", "ml_workbench/serve/tables.py"),
-            "ml_workbench.serve.tables.one_clock": (
-                "serve/tables.html#one_clock",
-                "ml_workbench/serve/tables.py",
-            ),
-            "ml_workbench.serve.tables.schema_of": (
-                "serve/tables.html#schema_of",
-                "ml_workbench/serve/tables.py",
-            ),
-            "ml_workbench.serve.tables.table_of": (
-                "serve/tables.html#table_of",
-                "ml_workbench/serve/tables.py",
             ),
         },
     },

@@ -29,11 +29,11 @@ from ml_workbench.experiment.accounting import (
 )
 
 from ..data.engine import literal
+from ..database.rows import CLOCK
 from ..plan.errors import ExperimentError, did_you_mean
 from ..plan.experiment import Experiment
 from ..serve.designs import changes, plain_design
 from ..serve.records import REPLAY
-from ..serve.tables import CLOCK
 from .daily import daily
 from .join import MILLION, Question, joined_query, question, with_steps
 from .readers import Reader, Source, reading

@@ -13,11 +13,11 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from ..database.rows import as_rows
 from ..plan.charter import Charter, money
 from ..plan.errors import RecordError
 from ..serve.designs import design_hash
 from ..serve.records import REPLAY, Records
-from ..serve.tables import as_rows
 from .effects import described
 from .play import Truth
 from .replay import Played

@@ -18,10 +18,11 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from ..data.engine import connect, literal, quoted
+from ..database.connections import transaction
+from ..database.rows import CLOCK, schema_of
+from ..database.tables import RECORDED, key_of
 from ..plan.errors import RecordError
-from ..serve.database import transaction
 from ..serve.records import AT_ONCE, Records, fetched
-from ..serve.tables import CLOCK, TABLES, key_of, schema_of
 
 
 # %% ../../nbs/experiment/readers.ipynb #f7535968
@@ -201,7 +202,7 @@ class FileReader:
 def _show_all(connection: duckdb.DuckDBPyConnection, source: Path | Mapping[str, pa.Table]) -> None:
     "Show everything as the tables that the join expects; those that nobody wrote are empty."
     kinds = {}
-    for name in TABLES.tables:
+    for name in RECORDED:
         if (relation := _readable(connection, source, name)) is None:
             if name in ("assignments", "outcomes"):
                 place = (

@@ -18,6 +18,7 @@ __all__ = [
     "read_files",
     "Scorer",
     "read_artifact",
+    "scorer_of",
     "golden_places",
     "versions",
     "files_of",
@@ -36,7 +37,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from ..plan.errors import ArtifactError, ScoringError
 from ..plan.files import replacing
@@ -58,6 +58,8 @@ from .session import (
 from .signature import Signature, signature_from
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ml_workbench.model.candidates import Fitted
     from ml_workbench.model.snapshots import Schema
 
@@ -203,7 +205,7 @@ class Scorer:
         "Whether its numbers are a probability or, the rule's, only a score."
         return self.session.output
 
-    def scores(self, rows: pd.DataFrame) -> np.ndarray:
+    def scores(self, rows: "pd.DataFrame") -> np.ndarray:
         "The model's answer to every row of a table, whichever it is."
         return self.scores_matrix(self.signature.matrix(rows))
 
@@ -217,7 +219,7 @@ class Scorer:
             )
         return found
 
-    def probability(self, rows: pd.DataFrame) -> np.ndarray:
+    def probability(self, rows: "pd.DataFrame") -> np.ndarray:
         "The probability of the label for every row of a table."
         return self.probability_matrix(self.signature.matrix(rows))
 
@@ -254,12 +256,18 @@ def read_artifact(
     manifest, files = read_files(folder, expected=expected, limits=limits)
     try:
         try_in_child(files, limits)
-        return _scorer_of(manifest, files, threads)
+        return scorer_of(manifest, files, threads)
     except ArtifactError as error:
         raise ArtifactError(f"{folder}: {error}") from None
 
 
-def _scorer_of(manifest: Manifest, files: Mapping[str, bytes], threads: int = 1) -> Scorer:
+def scorer_of(
+    manifest: Manifest,  # of the files
+    files: Mapping[
+        str, bytes
+    ],  # by name; their hashes have been checked, and they have been tried in a child
+    threads: int = 1,  # of XGBoost on large batches
+) -> Scorer:  # ready to score; its golden rows have been asked again
     "Load files that have been checked."
     facts, golden = parsed(files[SIGNATURE], SIGNATURE), golden_from(files[GOLDEN])
     try:
@@ -319,7 +327,7 @@ def versions() -> dict[str, str]:  # by package, of those installed
 def files_of(
     fitted: "Fitted",  # a fitted candidate
     schema: "Schema",  # what its snapshots are called
-    rows: pd.DataFrame,  # real snapshots to take golden rows from
+    rows: "pd.DataFrame",  # real snapshots to take golden rows from
     *,
     graph: bytes
     | None = None,  # one that approximates the model, such as a quantised one; it answers for itself
@@ -373,7 +381,7 @@ def write_files(
     "Write an artefact: whole or not at all, and only when it can be read again."
     manifest = manifest_of(name, files)
     try:
-        _scorer_of(manifest, files)
+        scorer_of(manifest, files)
     except ArtifactError as error:
         raise ArtifactError(f"{folder} is not written: {error}") from None
     with replacing(folder) as temporary:
@@ -390,7 +398,7 @@ def write_artifact(
     folder: str | Path,  # models/<candidate>
     fitted: "Fitted",  # a fitted candidate
     schema: "Schema",  # what its snapshots are called
-    rows: pd.DataFrame,  # real snapshots to take golden rows from: the validation slice
+    rows: "pd.DataFrame",  # real snapshots to take golden rows from: the validation slice
 ) -> Manifest:  # what was written
     "Keep a fitted candidate as an artefact."
     return write_files(folder, fitted.candidate.name, files_of(fitted, schema, rows))

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..plan.errors import ArtifactError
@@ -56,7 +57,9 @@ def main() -> None:
     head = json.loads(pipe.readline())
     limits = Limits(**head["limits"])
     sys.modules |= dict.fromkeys(("pandas", "sklearn"))  # XGBoost does without, and starts in half the time
-    for library in ("onnxruntime", "xgboost") if TREES in head["files"] else ("onnxruntime",):
+    for library in (
+        ("onnxruntime", "xgboost") if TREES in head["files"] and find_spec("xgboost") else ("onnxruntime",)
+    ):
         __import__(library)  # now: their memory is not the model's
     _confine(limits)
     try:

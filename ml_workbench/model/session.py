@@ -28,6 +28,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -142,7 +143,7 @@ def session_of(
     session = onnx_session(files[MODEL])
     width, output = session.get_inputs()[0].shape[1], session.get_outputs()[0].name
     calibration = parsed(files[SIGNATURE], SIGNATURE).get("calibration")
-    booster = booster_of(files[TREES], threads) if TREES in files else None
+    booster = booster_of(files[TREES], threads) if TREES in files and find_spec("xgboost") else None
     if booster is not None and booster.num_features() != width:
         raise ArtifactError(
             f"{TREES} takes {booster.num_features()} features, {MODEL} {width}: not one model"

@@ -19,13 +19,16 @@ __all__ = [
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from ..plan.errors import ScoringError, did_you_mean
-from .snapshots import Schema
+
+if TYPE_CHECKING:  # a service that scores single rows needs neither
+    import pandas as pd
+
+    from ml_workbench.model.snapshots import Schema
 
 # %% ../../nbs/model/signature.ipynb #71b8434e
 UNSEEN = -1.0
@@ -41,6 +44,8 @@ class Input:
 
     def encoded(self, values: Any) -> np.ndarray:
         "A column as 32-bit numbers; raises ValueError for what is no number."
+        import pandas as pd
+
         if self.kind == "number":
             with np.errstate(over="ignore"):
                 return pd.to_numeric(pd.Series(values)).to_numpy(dtype=np.float32, na_value=np.nan)
@@ -99,7 +104,7 @@ class Signature:
         "Plain values, for a file."
         return [{**asdict(each), "levels": list(each.levels)} for each in self.inputs]
 
-    def matrix(self, frame: pd.DataFrame) -> np.ndarray:
+    def matrix(self, frame: "pd.DataFrame") -> np.ndarray:
         "Rows × columns out of a table, whatever the order of its columns; raises `ScoringError`."
         return matrix_of(self, frame)
 
@@ -115,7 +120,7 @@ class Signature:
 # %% ../../nbs/model/signature.ipynb #e97c99c2
 def matrix_of(
     signature: Signature,  # what the model is fed
-    frame: pd.DataFrame,  # rows, columns in any order
+    frame: "pd.DataFrame",  # rows, columns in any order
 ) -> np.ndarray:  # rows × columns, 32 bits
     "Encode a table; raises `ScoringError` naming the column."
     if missing := [name for name in signature.names if name not in frame]:
@@ -182,10 +187,10 @@ def checked_matrix(
     return _refuse_infinite(matrix, signature.names)
 
 
-# %% ../../nbs/model/signature.ipynb #20b2b69a
+# %% ../../nbs/model/signature.ipynb #01e1e106
 def signature_of(
-    rows: pd.DataFrame,  # the training rows
-    schema: Schema,  # what the columns are called
+    rows: "pd.DataFrame",  # the training rows
+    schema: "Schema",  # what the columns are called
 ) -> Signature:  # what a model trained on them is fed
     "Write down columns, kinds and levels."
     return Signature(

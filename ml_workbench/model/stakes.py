@@ -5,16 +5,19 @@
 # %% auto #0
 __all__ = ["RankBy", "RANK_BY", "money_at_stake"]
 
-# %% ../../nbs/model/stakes.ipynb #cf0afbe4
-from typing import Literal
+# %% ../../nbs/model/stakes.ipynb #f016e2e8
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 
 from ..plan.charter import Economics
 from ..plan.errors import TrainingError, did_you_mean
-from .snapshots import Schema
 from .value import value_if_saved
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ml_workbench.model.snapshots import Schema
 
 # %% ../../nbs/model/stakes.ipynb #18b4d953
 RankBy = Literal["usual_spend", "expected_spend", "probability"]
@@ -23,8 +26,8 @@ _KEPT = "spend_if_kept"  # per horizon, in data/predictions.parquet
 
 
 def money_at_stake(
-    rows: pd.DataFrame,  # snapshots, with predictions where they are asked for
-    schema: Schema,  # what the columns are called
+    rows: "pd.DataFrame",  # snapshots, with predictions where they are asked for
+    schema: "Schema",  # what the columns are called
     economics: Economics,  # charter.economics
     rank_by: RankBy = "usual_spend",  # params.yaml, evaluate.rank_by
 ) -> np.ndarray:  # per row, margin kept if the unit were saved

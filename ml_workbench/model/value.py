@@ -17,13 +17,17 @@ __all__ = [
 # %% ../../nbs/model/value.ipynb #e3186d9f
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from ..plan.charter import Economics
 from ..plan.errors import TrainingError
-from .snapshots import Schema, labels_of
+
+if TYPE_CHECKING:  # a service that decides needs neither
+    import pandas as pd
+
+    from ml_workbench.model.snapshots import Schema
 
 
 # %% ../../nbs/model/value.ipynb #032a3902
@@ -81,11 +85,13 @@ class Panel:
 
 
 def panel_of(
-    rows: pd.DataFrame,  # the snapshots of one slice
-    schema: Schema,  # what the columns are called
+    rows: "pd.DataFrame",  # the snapshots of one slice
+    schema: "Schema",  # what the columns are called
     economics: Economics,  # charter.economics
 ) -> Panel:  # the same as arrays
     "Lay out a slice for simulation; raises `TrainingError` for a unit twice at one as-of date."
+    from ml_workbench.model.snapshots import labels_of
+
     if rows.duplicated([schema.entity, schema.time]).any():
         raise TrainingError(
             f"a '{schema.entity}' appears twice at one '{schema.time}': rerun the features stage"

@@ -15,6 +15,10 @@ __all__ = [
     "ArtifactError",
     "ScoringError",
     "GateError",
+    "ReleaseError",
+    "LedgerError",
+    "ServiceError",
+    "SpoolError",
     "RoutingError",
     "RecordError",
     "ExperimentError",
@@ -71,6 +75,22 @@ class ScoringError(WorkbenchError):
 
 class GateError(WorkbenchError):
     "A model may not pass: vetoed, not judged yet, or judged when it was another."
+
+
+class ReleaseError(WorkbenchError):
+    "A release cannot be built, is not in the store, or is not what its name says."
+
+
+class LedgerError(WorkbenchError):
+    "Traffic cannot be changed as asked: the ledger says otherwise, or somebody was faster."
+
+
+class ServiceError(WorkbenchError):
+    "The service cannot start or answer as it is configured."
+
+
+class SpoolError(WorkbenchError):
+    "A decision cannot be kept until the database takes it."
 
 
 class RoutingError(WorkbenchError):

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..plan.errors import RoutingError
-from ..plan.experiment import Experiment
+from ..plan.experiment import Split
 from .hashing import bucket, buckets, digits_of, hashed, literal, mark, over, text_of, texts_of
 
 _all_ = ["bucket", "buckets", "text_of", "texts_of"]
@@ -58,7 +58,7 @@ class Assignment(NamedTuple):
 
 
 def places_of(
-    experiment: Experiment,  # as it is planned
+    experiment: Split,  # as it is planned
 ) -> tuple[Place, ...]:  # the arms in their order, then holdout, outside, not ramped
     "Every place where a unit can end up, with its probability."
     first, last = experiment.slots
@@ -86,7 +86,7 @@ class Gate(NamedTuple):
 
 
 def gates_of(
-    experiment: Experiment,  # as it is planned
+    experiment: Split,  # as it is planned
 ) -> tuple[Gate, ...]:  # in the order in which they are asked
     "The gates before the arms: holdout, slots, ramp."
     space, arms = experiment.namespace, len(experiment.arms)
@@ -103,7 +103,7 @@ def gates_of(
 
 
 def cuts_of(
-    experiment: Experiment,  # as it is planned
+    experiment: Split,  # as it is planned
 ) -> tuple[float, ...]:  # where one arm ends and the next begins
     "Cumulative weights without the last, which is one; raises `RoutingError` when they do not sum to it."
     sums = list(accumulate(arm.weight for arm in experiment.arms))
@@ -116,9 +116,9 @@ def cuts_of(
     return tuple(sums[:-1])
 
 
-# %% ../../nbs/serve/routing.ipynb #c4eda24e
+# %% ../../nbs/serve/routing.ipynb #e953ddba
 def check_namespace(
-    experiments: Iterable[Experiment],  # that run at the same time
+    experiments: Iterable[Split],  # that run at the same time
 ) -> None:
     "Raise `RoutingError` when two experiments of a namespace share units, or disagree on the holdout."
     for one, other in combinations(experiments, 2):
@@ -146,8 +146,8 @@ def check_namespace(
             )
 
 
-# %% ../../nbs/serve/routing.ipynb #b4cf2e75
-def _clusters(experiment: Experiment, given: Any) -> Any:
+# %% ../../nbs/serve/routing.ipynb #3458417e
+def _clusters(experiment: Split, given: Any) -> Any:
     "The clusters, which must be there exactly when they are randomised."
     if given is None or experiment.cluster is None:
         told = (
@@ -165,9 +165,9 @@ class Router:
 
     def __init__(
         self,
-        experiment: Experiment,  # as it is planned
+        experiment: Split,  # as it is planned
         *,
-        beside: Iterable[Experiment] = (),  # the others that run; in one namespace they must not overlap
+        beside: Iterable[Split] = (),  # the others that run; in one namespace they must not overlap
     ):
         check_namespace([experiment, *beside])
         self.experiment = experiment
@@ -236,9 +236,9 @@ class Router:
         )
 
 
-# %% ../../nbs/serve/routing.ipynb #fe5760b2
+# %% ../../nbs/serve/routing.ipynb #8674d8a2
 def assign(
-    experiment: Experiment,  # as it is planned
+    experiment: Split,  # as it is planned
     unit: Any,  # text or whole number
 ) -> Assignment:
     "Where one unit belongs; for many, make a `Router` once."

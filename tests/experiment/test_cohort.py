@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ml_workbench.database.connections import transaction
 from ml_workbench.estimators.moments import moments_of
 from ml_workbench.experiment.accounting import MADE
 from ml_workbench.experiment.cohort import MISSING, Cohort, cohort, thirds
@@ -23,7 +24,6 @@ from ml_workbench.experiment.join import DIALECTS, join_sql, joined_query, micro
 from ml_workbench.experiment.readers import reading
 from ml_workbench.plan.errors import ExperimentError, RecordError
 from ml_workbench.plan.experiment import Arm, Experiment, Metric
-from ml_workbench.serve.database import transaction
 from ml_workbench.serve.records import Records, export_records
 
 MONDAY = datetime(2017, 11, 13, 5)

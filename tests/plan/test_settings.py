@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ml_workbench.plan.errors import SettingsError
-from ml_workbench.plan.settings import Settings, find_root, load_settings
+from ml_workbench.plan.settings import SECRETS, Settings, find_root, load_settings, working_folder
 
 
 @pytest.fixture
@@ -23,9 +23,8 @@ def test_with_nothing_set_the_defaults_hold(tmp_path):
 
 def test_the_committed_settings_name_every_key_with_its_default(root):
     lines = (root / "settings.ini").read_text().splitlines()
-    assert {line.split(" = ")[0] for line in lines if " = " in line and line[0] != "#"} == {
-        field.name for field in fields(Settings)
-    } - {"root"}
+    named = {line.split(" =")[0] for line in lines if " =" in line and line[0] != "#"}
+    assert named == {field.name for field in fields(Settings)} - {"root", *SECRETS}
     assert load_settings(root, {}) == Settings(root=root)
 
 
@@ -60,7 +59,7 @@ def test_variables_that_steer_the_tests_are_no_settings(project):
     ("variables", "message"),
     [
         ({"MLW_PROT": "1"}, r"environment \(MLW_\*\): unknown setting 'prot', did you mean 'port'\?"),
-        ({"MLW_ROOT": "/"}, "unknown setting 'root', known: database_url, engine"),
+        ({"MLW_ROOT": "/"}, "unknown setting 'root', known: api_host, api_port"),
         ({"MLW_PORT": "eighty"}, r"environment \(MLW_\*\): port = 'eighty' is not a whole number"),
         ({"MLW_PORT": "-1"}, "port = '-1' is not a whole number"),
         ({"MLW_PORT": ""}, "port = '' is not a whole number"),
@@ -124,3 +123,19 @@ def test_outside_any_project_that_is_said(tmp_path):
         SettingsError, match=f"no params.yaml in {tmp_path.resolve()} or above: run this inside"
     ):
         find_root(tmp_path)
+
+
+def test_production_starts_from_where_it_stands(tmp_path, project):
+    assert working_folder(tmp_path.parent) == tmp_path.parent.resolve()
+    (project / "nbs").mkdir()
+    assert working_folder(project / "nbs") == project.resolve()
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_comes_from_the_environment_only_and_is_never_shown(project, name):
+    assert getattr(load_settings(project, {f"MLW_{name.upper()}": "hush"}), name) == "hush"
+    assert "hush" not in repr(load_settings(project, {f"MLW_{name.upper()}": "hush"}))
+    (project / "settings.ini").write_text(f"[workbench]\n{name} = hush\n")
+    with pytest.raises(SettingsError, match=f"{name} is a secret: put it into the environment") as error:
+        load_settings(project, {})
+    assert "hush" not in str(error.value)

@@ -19,13 +19,14 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ml_workbench.database.connections import transaction
+from ml_workbench.database.rows import as_rows, schema_of
+from ml_workbench.database.tables import TABLES, content_of, key_of
 from ml_workbench.plan.errors import RecordError
 from ml_workbench.plan.experiment import Arm, Experiment, Metric
 from ml_workbench.plan.settings import Settings
-from ml_workbench.serve.database import transaction
 from ml_workbench.serve.designs import changes, design_hash, plain_design, same_assignment
 from ml_workbench.serve.records import EXPORTED, Records, Written, export_records, open_records
-from ml_workbench.serve.tables import TABLES, as_rows, content_of, key_of, schema_of
 
 MONDAY = datetime(2017, 11, 13, 5)
 TRIAL = Experiment(
@@ -256,7 +257,7 @@ def test_whatever_is_sent_in_whatever_order_the_first_of_each_key_stands(
 KILLED = """
 import os, signal, sys
 from datetime import datetime
-from ml_workbench.serve import records as module
+from ml_workbench.database import insertion as module
 from ml_workbench.serve.records import Records
 
 entering = module._let_in

@@ -9,11 +9,11 @@ import sqlalchemy as sa
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from ml_workbench.database.connections import transaction
+from ml_workbench.database.schema import REVISIONS, differences, head, revision_of
+from ml_workbench.database.tables import TABLES
 from ml_workbench.plan.errors import RecordError
-from ml_workbench.serve.database import transaction
 from ml_workbench.serve.records import Records
-from ml_workbench.serve.schema import REVISIONS, differences, head, revision_of
-from ml_workbench.serve.tables import TABLES
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
