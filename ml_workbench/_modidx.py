@@ -7716,6 +7716,50 @@ d = {
                 "ml_workbench/serve/hashing.py",
             ),
         },
+        "ml_workbench.serve.listing": {
+            "ml_workbench.serve.listing.Listed": (
+                "serve/listing.html#listed",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.One": ("serve/listing.html#one", "ml_workbench/serve/listing.py"),
+            "ml_workbench.serve.listing.Ranking": (
+                "serve/listing.html#ranking",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing._number": (
+                "serve/listing.html#_number",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.expected_value": (
+                "serve/listing.html#expected_value",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.kind_of": (
+                "serve/listing.html#kind_of",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.list_units": (
+                "serve/listing.html#list_units",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.one": ("serve/listing.html#one", "ml_workbench/serve/listing.py"),
+            "ml_workbench.serve.listing.ranking_by_rule": (
+                "serve/listing.html#ranking_by_rule",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.ranking_of": (
+                "serve/listing.html#ranking_of",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.tie_order": (
+                "serve/listing.html#tie_order",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.within_capacity": (
+                "serve/listing.html#within_capacity",
+                "ml_workbench/serve/listing.py",
+            ),
+        },
         "ml_workbench.serve.records": {
             "ml_workbench.serve.records.Frozen": (
                 "serve/records.html#frozen",
