@@ -7760,6 +7760,63 @@ d = {
                 "ml_workbench/serve/listing.py",
             ),
         },
+        "ml_workbench.serve.online": {
+            "ml_workbench.serve.online.Online": ("serve/online.html#online", "ml_workbench/serve/online.py"),
+            "ml_workbench.serve.online.Online.column": (
+                "serve/online.html#online.column",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.Online.index": (
+                "serve/online.html#online.index",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.Online.matrix": (
+                "serve/online.html#online.matrix",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.Online.row": (
+                "serve/online.html#online.row",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.Stored": ("serve/online.html#stored", "ml_workbench/serve/online.py"),
+            "ml_workbench.serve.online._as_json": (
+                "serve/online.html#_as_json",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._chunks": (
+                "serve/online.html#_chunks",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._columns_of": (
+                "serve/online.html#_columns_of",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._make_room": (
+                "serve/online.html#_make_room",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._newest": (
+                "serve/online.html#_newest",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._numbers": (
+                "serve/online.html#_numbers",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._parts": ("serve/online.html#_parts", "ml_workbench/serve/online.py"),
+            "ml_workbench.serve.online.latest_as_of": (
+                "serve/online.html#latest_as_of",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.read_online": (
+                "serve/online.html#read_online",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.write_online": (
+                "serve/online.html#write_online",
+                "ml_workbench/serve/online.py",
+            ),
+        },
         "ml_workbench.serve.records": {
             "ml_workbench.serve.records.Frozen": (
                 "serve/records.html#frozen",

@@ -162,7 +162,7 @@ def test_the_likeliest_come_first_where_only_the_probability_ranks(weeks):
     terms = SimpleNamespace(**vars(weeks.terms) | {"rank_by": "probability"})
     value = expected_value(np.array([0.1, 0.9]), None, terms)
     assert value[1] > value[0] and one("m", terms, 0.9, {}, cutoff=0.0).value == value[1]
-    with pytest.raises(ScoringError, match="'expected_spend'.*usual_spend or probability"):
+    with pytest.raises(ScoringError, match="'expected_spend': a release ranks by"):
         expected_value(
             np.zeros(1), np.zeros(1), SimpleNamespace(**vars(terms) | {"rank_by": "expected_spend"})
         )
