@@ -7649,6 +7649,37 @@ d = {
                 "ml_workbench/run/truth.py",
             ),
         },
+        "ml_workbench.serve.access": {
+            "ml_workbench.serve.access.Buckets": (
+                "serve/access.html#buckets",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access.Buckets.wait": (
+                "serve/access.html#buckets.wait",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access.Tokens": ("serve/access.html#tokens", "ml_workbench/serve/access.py"),
+            "ml_workbench.serve.access.Tokens.client": (
+                "serve/access.html#tokens.client",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access.Tokens.needed": (
+                "serve/access.html#tokens.needed",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access.Tokens.refresh": (
+                "serve/access.html#tokens.refresh",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access._digest": (
+                "serve/access.html#_digest",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access.digests_of": (
+                "serve/access.html#digests_of",
+                "ml_workbench/serve/access.py",
+            ),
+        },
         "ml_workbench.serve.designs": {
             "ml_workbench.serve.designs._changed_parts": (
                 "serve/designs.html#_changed_parts",
@@ -7714,6 +7745,44 @@ d = {
             "ml_workbench.serve.hashing.texts_of": (
                 "serve/hashing.html#texts_of",
                 "ml_workbench/serve/hashing.py",
+            ),
+        },
+        "ml_workbench.serve.logs": {
+            "ml_workbench.serve.logs.Log": ("serve/logs.html#log", "ml_workbench/serve/logs.py"),
+            "ml_workbench.serve.logs.Log.change": (
+                "serve/logs.html#log.change",
+                "ml_workbench/serve/logs.py",
+            ),
+            "ml_workbench.serve.logs.Log.say": ("serve/logs.html#log.say", "ml_workbench/serve/logs.py"),
+        },
+        "ml_workbench.serve.problems": {
+            "ml_workbench.serve.problems.Kind": (
+                "serve/problems.html#kind",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.Problem": (
+                "serve/problems.html#problem",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.Problem.__init__": (
+                "serve/problems.html#problem.__init__",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.Problem.as_bytes": (
+                "serve/problems.html#problem.as_bytes",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.Problem.as_json": (
+                "serve/problems.html#problem.as_json",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.Problem.status": (
+                "serve/problems.html#problem.status",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.quoted": (
+                "serve/problems.html#quoted",
+                "ml_workbench/serve/problems.py",
             ),
         },
         "ml_workbench.serve.records": {
@@ -7796,6 +7865,36 @@ d = {
             "ml_workbench.serve.records.open_records": (
                 "serve/records.html#open_records",
                 "ml_workbench/serve/records.py",
+            ),
+        },
+        "ml_workbench.serve.requests": {
+            "ml_workbench.serve.requests.Asked": (
+                "serve/requests.html#asked",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.Question": (
+                "serve/requests.html#question",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.asked": (
+                "serve/requests.html#asked",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.loaded": (
+                "serve/requests.html#loaded",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.question_in": (
+                "serve/requests.html#question_in",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.time_in": (
+                "serve/requests.html#time_in",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.unit_in": (
+                "serve/requests.html#unit_in",
+                "ml_workbench/serve/requests.py",
             ),
         },
         "ml_workbench.serve.routing": {
@@ -7892,6 +7991,52 @@ d = {
             "ml_workbench.serve.routing.places_of": (
                 "serve/routing.html#places_of",
                 "ml_workbench/serve/routing.py",
+            ),
+        },
+        "ml_workbench.serve.statistics": {
+            "ml_workbench.serve.statistics.Statistics": (
+                "serve/statistics.html#statistics",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.Statistics.as_json": (
+                "serve/statistics.html#statistics.as_json",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.Statistics.took": (
+                "serve/statistics.html#statistics.took",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics._Collected": (
+                "serve/statistics.html#_collected",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics._Collected.collect": (
+                "serve/statistics.html#_collected.collect",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics._Collected.describe": (
+                "serve/statistics.html#_collected.describe",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.exposition": (
+                "serve/statistics.html#exposition",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.leave": (
+                "serve/statistics.html#leave",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.others": (
+                "serve/statistics.html#others",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.statistics_from": (
+                "serve/statistics.html#statistics_from",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.together": (
+                "serve/statistics.html#together",
+                "ml_workbench/serve/statistics.py",
             ),
         },
     },
