@@ -6904,6 +6904,186 @@ d = {
                 "ml_workbench/plan/settings.py",
             ),
         },
+        "ml_workbench.release.deployment": {
+            "ml_workbench.release.deployment.Deployment": (
+                "release/deployment.html#deployment",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.Deployment.__post_init__": (
+                "release/deployment.html#deployment.__post_init__",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.Deployment.answering": (
+                "release/deployment.html#deployment.answering",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.Deployment.as_json": (
+                "release/deployment.html#deployment.as_json",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.Deployment.compares": (
+                "release/deployment.html#deployment.compares",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.Deployment.from_json": (
+                "release/deployment.html#deployment.from_json",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.Deployment.needed": (
+                "release/deployment.html#deployment.needed",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.Deployment.serves": (
+                "release/deployment.html#deployment.serves",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.Deployment.stand_in": (
+                "release/deployment.html#deployment.stand_in",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment._as_json": (
+                "release/deployment.html#_as_json",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment._check": (
+                "release/deployment.html#_check",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment._check_names": (
+                "release/deployment.html#_check_names",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment._check_once": (
+                "release/deployment.html#_check_once",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment._check_releases": (
+                "release/deployment.html#_check_releases",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment._checked_release": (
+                "release/deployment.html#_checked_release",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment._from_json": (
+                "release/deployment.html#_from_json",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment._listed": (
+                "release/deployment.html#_listed",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment._parsed": (
+                "release/deployment.html#_parsed",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment._sentence": (
+                "release/deployment.html#_sentence",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment._who": (
+                "release/deployment.html#_who",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.percent": (
+                "release/deployment.html#percent",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.sentences": (
+                "release/deployment.html#sentences",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.served_by": (
+                "release/deployment.html#served_by",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.shares": (
+                "release/deployment.html#shares",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.short": (
+                "release/deployment.html#short",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.split_from": (
+                "release/deployment.html#split_from",
+                "ml_workbench/release/deployment.py",
+            ),
+        },
+        "ml_workbench.release.ledger": {
+            "ml_workbench.release.ledger.Ledger": (
+                "release/ledger.html#ledger",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.Ledger.__exit__": (
+                "release/ledger.html#ledger.__exit__",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.Ledger.__init__": (
+                "release/ledger.html#ledger.__init__",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.Ledger.__repr__": (
+                "release/ledger.html#ledger.__repr__",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.Ledger.close": (
+                "release/ledger.html#ledger.close",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.Ledger.current": (
+                "release/ledger.html#ledger.current",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.Ledger.latest_line": (
+                "release/ledger.html#ledger.latest_line",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.Ledger.lines": (
+                "release/ledger.html#ledger.lines",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.Ledger.migrate": (
+                "release/ledger.html#ledger.migrate",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.Ledger.write": (
+                "release/ledger.html#ledger.write",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.Line": (
+                "release/ledger.html#line",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.Line.deployment": (
+                "release/ledger.html#line.deployment",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger._entered": (
+                "release/ledger.html#_entered",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger._known": (
+                "release/ledger.html#_known",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger._last": (
+                "release/ledger.html#_last",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger._overtaken": (
+                "release/ledger.html#_overtaken",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.open_ledger": (
+                "release/ledger.html#open_ledger",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.operator": (
+                "release/ledger.html#operator",
+                "ml_workbench/release/ledger.py",
+            ),
+        },
         "ml_workbench.run.catalogue": {
             "ml_workbench.run.catalogue._cells": (
                 "run/catalogue.html#_cells",
