@@ -7927,6 +7927,50 @@ d = {
                 "ml_workbench/serve/hashing.py",
             ),
         },
+        "ml_workbench.serve.listing": {
+            "ml_workbench.serve.listing.Listed": (
+                "serve/listing.html#listed",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.One": ("serve/listing.html#one", "ml_workbench/serve/listing.py"),
+            "ml_workbench.serve.listing.Ranking": (
+                "serve/listing.html#ranking",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing._number": (
+                "serve/listing.html#_number",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.expected_value": (
+                "serve/listing.html#expected_value",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.kind_of": (
+                "serve/listing.html#kind_of",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.list_units": (
+                "serve/listing.html#list_units",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.one": ("serve/listing.html#one", "ml_workbench/serve/listing.py"),
+            "ml_workbench.serve.listing.ranking_by_rule": (
+                "serve/listing.html#ranking_by_rule",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.ranking_of": (
+                "serve/listing.html#ranking_of",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.tie_order": (
+                "serve/listing.html#tie_order",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.within_capacity": (
+                "serve/listing.html#within_capacity",
+                "ml_workbench/serve/listing.py",
+            ),
+        },
         "ml_workbench.serve.logs": {
             "ml_workbench.serve.logs.Log": ("serve/logs.html#log", "ml_workbench/serve/logs.py"),
             "ml_workbench.serve.logs.Log.change": (
@@ -7934,6 +7978,63 @@ d = {
                 "ml_workbench/serve/logs.py",
             ),
             "ml_workbench.serve.logs.Log.say": ("serve/logs.html#log.say", "ml_workbench/serve/logs.py"),
+        },
+        "ml_workbench.serve.online": {
+            "ml_workbench.serve.online.Online": ("serve/online.html#online", "ml_workbench/serve/online.py"),
+            "ml_workbench.serve.online.Online.column": (
+                "serve/online.html#online.column",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.Online.index": (
+                "serve/online.html#online.index",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.Online.matrix": (
+                "serve/online.html#online.matrix",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.Online.row": (
+                "serve/online.html#online.row",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.Stored": ("serve/online.html#stored", "ml_workbench/serve/online.py"),
+            "ml_workbench.serve.online._as_json": (
+                "serve/online.html#_as_json",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._chunks": (
+                "serve/online.html#_chunks",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._columns_of": (
+                "serve/online.html#_columns_of",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._make_room": (
+                "serve/online.html#_make_room",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._newest": (
+                "serve/online.html#_newest",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._numbers": (
+                "serve/online.html#_numbers",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._parts": ("serve/online.html#_parts", "ml_workbench/serve/online.py"),
+            "ml_workbench.serve.online.latest_as_of": (
+                "serve/online.html#latest_as_of",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.read_online": (
+                "serve/online.html#read_online",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.write_online": (
+                "serve/online.html#write_online",
+                "ml_workbench/serve/online.py",
+            ),
         },
         "ml_workbench.serve.problems": {
             "ml_workbench.serve.problems.Kind": (
@@ -8171,6 +8272,204 @@ d = {
             "ml_workbench.serve.routing.places_of": (
                 "serve/routing.html#places_of",
                 "ml_workbench/serve/routing.py",
+            ),
+        },
+        "ml_workbench.serve.segments": {
+            "ml_workbench.serve.segments.Frame": (
+                "serve/segments.html#frame",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.Position": (
+                "serve/segments.html#position",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.Segment": (
+                "serve/segments.html#segment",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments._rows": (
+                "serve/segments.html#_rows",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments._served": (
+                "serve/segments.html#_served",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.closed": (
+                "serve/segments.html#closed",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.find": (
+                "serve/segments.html#find",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.frame_at": (
+                "serve/segments.html#frame_at",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.framed": (
+                "serve/segments.html#framed",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.frames": (
+                "serve/segments.html#frames",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.name_of": (
+                "serve/segments.html#name_of",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.put": ("serve/segments.html#put", "ml_workbench/serve/segments.py"),
+            "ml_workbench.serve.segments.read": (
+                "serve/segments.html#read",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.read_positions": (
+                "serve/segments.html#read_positions",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.segments": (
+                "serve/segments.html#segments",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.write_positions": (
+                "serve/segments.html#write_positions",
+                "ml_workbench/serve/segments.py",
+            ),
+        },
+        "ml_workbench.serve.spool": {
+            "ml_workbench.serve.spool.Bound": ("serve/spool.html#bound", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.Bound.__init__": (
+                "serve/spool.html#bound.__init__",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Bound.fits": (
+                "serve/spool.html#bound.fits",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Bound.full": (
+                "serve/spool.html#bound.full",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Bound.used": (
+                "serve/spool.html#bound.used",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Bound.weigh": (
+                "serve/spool.html#bound.weigh",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Spool": ("serve/spool.html#spool", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.Spool.__exit__": (
+                "serve/spool.html#spool.__exit__",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Spool.__init__": (
+                "serve/spool.html#spool.__init__",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Spool.append": (
+                "serve/spool.html#spool.append",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Spool.close": (
+                "serve/spool.html#spool.close",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Spool.durable": (
+                "serve/spool.html#spool.durable",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Spool.find": (
+                "serve/spool.html#spool.find",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Spool.state": (
+                "serve/spool.html#spool.state",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.SpoolFull": (
+                "serve/spool.html#spoolfull",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.State": ("serve/spool.html#state", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.State.level": (
+                "serve/spool.html#state.level",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.State.share": (
+                "serve/spool.html#state.share",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Survey": ("serve/spool.html#survey", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.Survey.__init__": (
+                "serve/spool.html#survey.__init__",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Survey.look": (
+                "serve/spool.html#survey.look",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Writer": ("serve/spool.html#writer", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.Writer.__init__": (
+                "serve/spool.html#writer.__init__",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Writer._leave": (
+                "serve/spool.html#writer._leave",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Writer.append": (
+                "serve/spool.html#writer.append",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Writer.close": (
+                "serve/spool.html#writer.close",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Writer.sync": (
+                "serve/spool.html#writer.sync",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Writer.turn": (
+                "serve/spool.html#writer.turn",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool._all_of": ("serve/spool.html#_all_of", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._attend": ("serve/spool.html#_attend", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._begun": ("serve/spool.html#_begun", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._kept": ("serve/spool.html#_kept", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._leave_torn": (
+                "serve/spool.html#_leave_torn",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool._lines": ("serve/spool.html#_lines", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._stands": ("serve/spool.html#_stands", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._synced": ("serve/spool.html#_synced", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._synced_or_told": (
+                "serve/spool.html#_synced_or_told",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool._time_at": ("serve/spool.html#_time_at", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._try": ("serve/spool.html#_try", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.new_file": ("serve/spool.html#new_file", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.open_spool": (
+                "serve/spool.html#open_spool",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.refresh": ("serve/spool.html#refresh", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.sync_folder": (
+                "serve/spool.html#sync_folder",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.untakeable": (
+                "serve/spool.html#untakeable",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.weight": ("serve/spool.html#weight", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.write_whole": (
+                "serve/spool.html#write_whole",
+                "ml_workbench/serve/spool.py",
             ),
         },
         "ml_workbench.serve.statistics": {
