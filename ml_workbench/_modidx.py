@@ -8199,6 +8199,37 @@ d = {
                 "ml_workbench/run/truth.py",
             ),
         },
+        "ml_workbench.serve.access": {
+            "ml_workbench.serve.access.Buckets": (
+                "serve/access.html#buckets",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access.Buckets.wait": (
+                "serve/access.html#buckets.wait",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access.Tokens": ("serve/access.html#tokens", "ml_workbench/serve/access.py"),
+            "ml_workbench.serve.access.Tokens.client": (
+                "serve/access.html#tokens.client",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access.Tokens.needed": (
+                "serve/access.html#tokens.needed",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access.Tokens.refresh": (
+                "serve/access.html#tokens.refresh",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access._digest": (
+                "serve/access.html#_digest",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access.digests_of": (
+                "serve/access.html#digests_of",
+                "ml_workbench/serve/access.py",
+            ),
+        },
         "ml_workbench.serve.designs": {
             "ml_workbench.serve.designs._changed_parts": (
                 "serve/designs.html#_changed_parts",
@@ -8356,6 +8387,14 @@ d = {
                 "ml_workbench/serve/listing.py",
             ),
         },
+        "ml_workbench.serve.logs": {
+            "ml_workbench.serve.logs.Log": ("serve/logs.html#log", "ml_workbench/serve/logs.py"),
+            "ml_workbench.serve.logs.Log.change": (
+                "serve/logs.html#log.change",
+                "ml_workbench/serve/logs.py",
+            ),
+            "ml_workbench.serve.logs.Log.say": ("serve/logs.html#log.say", "ml_workbench/serve/logs.py"),
+        },
         "ml_workbench.serve.online": {
             "ml_workbench.serve.online.Online": ("serve/online.html#online", "ml_workbench/serve/online.py"),
             "ml_workbench.serve.online.Online.column": (
@@ -8411,6 +8450,36 @@ d = {
             "ml_workbench.serve.online.write_online": (
                 "serve/online.html#write_online",
                 "ml_workbench/serve/online.py",
+            ),
+        },
+        "ml_workbench.serve.problems": {
+            "ml_workbench.serve.problems.Kind": (
+                "serve/problems.html#kind",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.Problem": (
+                "serve/problems.html#problem",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.Problem.__init__": (
+                "serve/problems.html#problem.__init__",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.Problem.as_bytes": (
+                "serve/problems.html#problem.as_bytes",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.Problem.as_json": (
+                "serve/problems.html#problem.as_json",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.Problem.status": (
+                "serve/problems.html#problem.status",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.quoted": (
+                "serve/problems.html#quoted",
+                "ml_workbench/serve/problems.py",
             ),
         },
         "ml_workbench.serve.records": {
@@ -8495,6 +8564,36 @@ d = {
                 "ml_workbench/serve/records.py",
             ),
         },
+        "ml_workbench.serve.requests": {
+            "ml_workbench.serve.requests.Asked": (
+                "serve/requests.html#asked",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.Question": (
+                "serve/requests.html#question",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.asked": (
+                "serve/requests.html#asked",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.loaded": (
+                "serve/requests.html#loaded",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.question_in": (
+                "serve/requests.html#question_in",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.time_in": (
+                "serve/requests.html#time_in",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.unit_in": (
+                "serve/requests.html#unit_in",
+                "ml_workbench/serve/requests.py",
+            ),
+        },
         "ml_workbench.serve.routing": {
             "ml_workbench.serve.routing.Assignment": (
                 "serve/routing.html#assignment",
@@ -8562,6 +8661,10 @@ d = {
                 "serve/routing.html#router.assign_many",
                 "ml_workbench/serve/routing.py",
             ),
+            "ml_workbench.serve.routing.Router.place": (
+                "serve/routing.html#router.place",
+                "ml_workbench/serve/routing.py",
+            ),
             "ml_workbench.serve.routing.Router.sql": (
                 "serve/routing.html#router.sql",
                 "ml_workbench/serve/routing.py",
@@ -8589,6 +8692,250 @@ d = {
             "ml_workbench.serve.routing.places_of": (
                 "serve/routing.html#places_of",
                 "ml_workbench/serve/routing.py",
+            ),
+        },
+        "ml_workbench.serve.segments": {
+            "ml_workbench.serve.segments.Frame": (
+                "serve/segments.html#frame",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.Position": (
+                "serve/segments.html#position",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.Segment": (
+                "serve/segments.html#segment",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments._rows": (
+                "serve/segments.html#_rows",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments._served": (
+                "serve/segments.html#_served",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.closed": (
+                "serve/segments.html#closed",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.find": (
+                "serve/segments.html#find",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.frame_at": (
+                "serve/segments.html#frame_at",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.framed": (
+                "serve/segments.html#framed",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.frames": (
+                "serve/segments.html#frames",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.name_of": (
+                "serve/segments.html#name_of",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.put": ("serve/segments.html#put", "ml_workbench/serve/segments.py"),
+            "ml_workbench.serve.segments.read": (
+                "serve/segments.html#read",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.read_positions": (
+                "serve/segments.html#read_positions",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.segments": (
+                "serve/segments.html#segments",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.write_positions": (
+                "serve/segments.html#write_positions",
+                "ml_workbench/serve/segments.py",
+            ),
+        },
+        "ml_workbench.serve.spool": {
+            "ml_workbench.serve.spool.Bound": ("serve/spool.html#bound", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.Bound.__init__": (
+                "serve/spool.html#bound.__init__",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Bound.fits": (
+                "serve/spool.html#bound.fits",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Bound.full": (
+                "serve/spool.html#bound.full",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Bound.used": (
+                "serve/spool.html#bound.used",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Bound.weigh": (
+                "serve/spool.html#bound.weigh",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Spool": ("serve/spool.html#spool", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.Spool.__exit__": (
+                "serve/spool.html#spool.__exit__",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Spool.__init__": (
+                "serve/spool.html#spool.__init__",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Spool.append": (
+                "serve/spool.html#spool.append",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Spool.close": (
+                "serve/spool.html#spool.close",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Spool.durable": (
+                "serve/spool.html#spool.durable",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Spool.find": (
+                "serve/spool.html#spool.find",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Spool.state": (
+                "serve/spool.html#spool.state",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.SpoolFull": (
+                "serve/spool.html#spoolfull",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.State": ("serve/spool.html#state", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.State.level": (
+                "serve/spool.html#state.level",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.State.share": (
+                "serve/spool.html#state.share",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Survey": ("serve/spool.html#survey", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.Survey.__init__": (
+                "serve/spool.html#survey.__init__",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Survey.look": (
+                "serve/spool.html#survey.look",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Writer": ("serve/spool.html#writer", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.Writer.__init__": (
+                "serve/spool.html#writer.__init__",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Writer._leave": (
+                "serve/spool.html#writer._leave",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Writer.append": (
+                "serve/spool.html#writer.append",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Writer.close": (
+                "serve/spool.html#writer.close",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Writer.sync": (
+                "serve/spool.html#writer.sync",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Writer.turn": (
+                "serve/spool.html#writer.turn",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool._all_of": ("serve/spool.html#_all_of", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._attend": ("serve/spool.html#_attend", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._begun": ("serve/spool.html#_begun", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._kept": ("serve/spool.html#_kept", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._leave_torn": (
+                "serve/spool.html#_leave_torn",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool._lines": ("serve/spool.html#_lines", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._stands": ("serve/spool.html#_stands", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._synced": ("serve/spool.html#_synced", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._synced_or_told": (
+                "serve/spool.html#_synced_or_told",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool._time_at": ("serve/spool.html#_time_at", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._try": ("serve/spool.html#_try", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.new_file": ("serve/spool.html#new_file", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.open_spool": (
+                "serve/spool.html#open_spool",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.refresh": ("serve/spool.html#refresh", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.sync_folder": (
+                "serve/spool.html#sync_folder",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.untakeable": (
+                "serve/spool.html#untakeable",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.weight": ("serve/spool.html#weight", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.write_whole": (
+                "serve/spool.html#write_whole",
+                "ml_workbench/serve/spool.py",
+            ),
+        },
+        "ml_workbench.serve.statistics": {
+            "ml_workbench.serve.statistics.Statistics": (
+                "serve/statistics.html#statistics",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.Statistics.as_json": (
+                "serve/statistics.html#statistics.as_json",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.Statistics.took": (
+                "serve/statistics.html#statistics.took",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics._Collected": (
+                "serve/statistics.html#_collected",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics._Collected.collect": (
+                "serve/statistics.html#_collected.collect",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics._Collected.describe": (
+                "serve/statistics.html#_collected.describe",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.exposition": (
+                "serve/statistics.html#exposition",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.leave": (
+                "serve/statistics.html#leave",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.others": (
+                "serve/statistics.html#others",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.statistics_from": (
+                "serve/statistics.html#statistics_from",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.together": (
+                "serve/statistics.html#together",
+                "ml_workbench/serve/statistics.py",
             ),
         },
         "ml_workbench.serve.targets": {
