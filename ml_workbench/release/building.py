@@ -79,7 +79,7 @@ def files_of_run(
     ]
     terms = terms_for(
         params.charter, params.experiment, schema, columns, declaration_hash(declaration), latest, probability.to_numpy(),
-        rank_by=params.evaluate.rank_by,
+        activity=definitions.ACTIVITY, active_days=params.features.active_days, rank_by=params.evaluate.rank_by,
     )  # fmt: skip
     metrics = metrics_of(evaluation)
     files = {FOLDER + name: data for name, data in {**model, MODEL_MANIFEST: manifest.as_bytes()}.items()} | {
