@@ -8108,6 +8108,12 @@ d = {
             "ml_workbench.run.reasons.changes": ("run/reasons.html#changes", "ml_workbench/run/reasons.py"),
             "ml_workbench.run.reasons.reasons": ("run/reasons.html#reasons", "ml_workbench/run/reasons.py"),
         },
+        "ml_workbench.run.serving": {
+            "ml_workbench.run.serving.serve_command": (
+                "run/serving.html#serve_command",
+                "ml_workbench/run/serving.py",
+            )
+        },
         "ml_workbench.run.stages": {
             "ml_workbench.run.stages.Lock": ("run/stages.html#lock", "ml_workbench/run/stages.py"),
             "ml_workbench.run.stages.Lock.note": ("run/stages.html#lock.note", "ml_workbench/run/stages.py"),
@@ -8230,6 +8236,257 @@ d = {
                 "ml_workbench/serve/access.py",
             ),
         },
+        "ml_workbench.serve.answering": {
+            "ml_workbench.serve.answering.Answering": (
+                "serve/answering.html#answering",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Answering.client": (
+                "serve/answering.html#answering.client",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Answering.decide": (
+                "serve/answering.html#answering.decide",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Answering.lost": (
+                "serve/answering.html#answering.lost",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Answering.outcomes": (
+                "serve/answering.html#answering.outcomes",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Names": (
+                "serve/answering.html#names",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Names.__call__": (
+                "serve/answering.html#names.__call__",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Names.__init__": (
+                "serve/answering.html#names.__init__",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Recent": (
+                "serve/answering.html#recent",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Recent.again": (
+                "serve/answering.html#recent.again",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Recent.answer": (
+                "serve/answering.html#recent.answer",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Recent.keep": (
+                "serve/answering.html#recent.keep",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Response": (
+                "serve/answering.html#response",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering._counted": (
+                "serve/answering.html#_counted",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering._many": (
+                "serve/answering.html#_many",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering._merged": (
+                "serve/answering.html#_merged",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering._record": (
+                "serve/answering.html#_record",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering._single": (
+                "serve/answering.html#_single",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.refusal": (
+                "serve/answering.html#refusal",
+                "ml_workbench/serve/answering.py",
+            ),
+        },
+        "ml_workbench.serve.api": {
+            "ml_workbench.serve.api.Entrance": ("serve/api.html#entrance", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.Entrance.__call__": (
+                "serve/api.html#entrance.__call__",
+                "ml_workbench/serve/api.py",
+            ),
+            "ml_workbench.serve.api.Entrance._body": (
+                "serve/api.html#entrance._body",
+                "ml_workbench/serve/api.py",
+            ),
+            "ml_workbench.serve.api.Entrance._broken": (
+                "serve/api.html#entrance._broken",
+                "ml_workbench/serve/api.py",
+            ),
+            "ml_workbench.serve.api.Entrance._passed": (
+                "serve/api.html#entrance._passed",
+                "ml_workbench/serve/api.py",
+            ),
+            "ml_workbench.serve.api._counted": ("serve/api.html#_counted", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._decisions": ("serve/api.html#_decisions", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._model": ("serve/api.html#_model", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._once": ("serve/api.html#_once", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._operations": ("serve/api.html#_operations", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._outcomes": ("serve/api.html#_outcomes", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._problems": ("serve/api.html#_problems", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._reply": ("serve/api.html#_reply", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._rest": ("serve/api.html#_rest", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._sent": ("serve/api.html#_sent", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._told": ("serve/api.html#_told", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.body_of": ("serve/api.html#body_of", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.durable": ("serve/api.html#durable", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.gauges": ("serve/api.html#gauges", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.in_force": ("serve/api.html#in_force", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.make_app": ("serve/api.html#make_app", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.readiness": ("serve/api.html#readiness", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.recorded": ("serve/api.html#recorded", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.request_id_in": (
+                "serve/api.html#request_id_in",
+                "ml_workbench/serve/api.py",
+            ),
+        },
+        "ml_workbench.serve.deciding": {
+            "ml_workbench.serve.deciding.Decider": (
+                "serve/deciding.html#decider",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Decider.__init__": (
+                "serve/deciding.html#decider.__init__",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Decider._intake": (
+                "serve/deciding.html#decider._intake",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Decider.decide": (
+                "serve/deciding.html#decider.decide",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Decision": (
+                "serve/deciding.html#decision",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Intake": (
+                "serve/deciding.html#intake",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Intake._names_wrong": (
+                "serve/deciding.html#intake._names_wrong",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Intake._of": (
+                "serve/deciding.html#intake._of",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Intake._value_wrong": (
+                "serve/deciding.html#intake._value_wrong",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Intake.kinds": (
+                "serve/deciding.html#intake.kinds",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Intake.row": (
+                "serve/deciding.html#intake.row",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Known": (
+                "serve/deciding.html#known",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Row": ("serve/deciding.html#row", "ml_workbench/serve/deciding.py"),
+            "ml_workbench.serve.deciding.Said": (
+                "serve/deciding.html#said",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Way": ("serve/deciding.html#way", "ml_workbench/serve/deciding.py"),
+            "ml_workbench.serve.deciding._cluster": (
+                "serve/deciding.html#_cluster",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._decision": (
+                "serve/deciding.html#_decision",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._fallen_back": (
+                "serve/deciding.html#_fallen_back",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._feature": (
+                "serve/deciding.html#_feature",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._finite": (
+                "serve/deciding.html#_finite",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._kept": (
+                "serve/deciding.html#_kept",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._looked_up": (
+                "serve/deciding.html#_looked_up",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._plain": (
+                "serve/deciding.html#_plain",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._prediction": (
+                "serve/deciding.html#_prediction",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._ranking": (
+                "serve/deciding.html#_ranking",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._score": (
+                "serve/deciding.html#_score",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._scored": (
+                "serve/deciding.html#_scored",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._told": (
+                "serve/deciding.html#_told",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._trait": (
+                "serve/deciding.html#_trait",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._worked_out": (
+                "serve/deciding.html#_worked_out",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.design_of": (
+                "serve/deciding.html#design_of",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.known_units": (
+                "serve/deciding.html#known_units",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.matrix_of": (
+                "serve/deciding.html#matrix_of",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.ways_of": (
+                "serve/deciding.html#ways_of",
+                "ml_workbench/serve/deciding.py",
+            ),
+        },
         "ml_workbench.serve.designs": {
             "ml_workbench.serve.designs._changed_parts": (
                 "serve/designs.html#_changed_parts",
@@ -8259,6 +8516,78 @@ d = {
             "ml_workbench.serve.designs.same_assignment": (
                 "serve/designs.html#same_assignment",
                 "ml_workbench/serve/designs.py",
+            ),
+        },
+        "ml_workbench.serve.documents": {
+            "ml_workbench.serve.documents._content": (
+                "serve/documents.html#_content",
+                "ml_workbench/serve/documents.py",
+            ),
+            "ml_workbench.serve.documents.answers": (
+                "serve/documents.html#answers",
+                "ml_workbench/serve/documents.py",
+            ),
+        },
+        "ml_workbench.serve.following": {
+            "ml_workbench.serve.following.Follower": (
+                "serve/following.html#follower",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.Follower.__post_init__": (
+                "serve/following.html#follower.__post_init__",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.Follower._watched": (
+                "serve/following.html#follower._watched",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.Follower.look": (
+                "serve/following.html#follower.look",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.Follower.run": (
+                "serve/following.html#follower.run",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.Follower.start": (
+                "serve/following.html#follower.start",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.Follower.stop": (
+                "serve/following.html#follower.stop",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following._change_over": (
+                "serve/following.html#_change_over",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following._follow": (
+                "serve/following.html#_follow",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following._refresh_online": (
+                "serve/following.html#_refresh_online",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following._release": (
+                "serve/following.html#_release",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following._wanted": (
+                "serve/following.html#_wanted",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.remember": (
+                "serve/following.html#remember",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.remembered": (
+                "serve/following.html#remembered",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.resting_units": (
+                "serve/following.html#resting_units",
+                "ml_workbench/serve/following.py",
             ),
         },
         "ml_workbench.serve.hashing": {
@@ -8309,6 +8638,10 @@ d = {
             ),
             "ml_workbench.serve.listing._number": (
                 "serve/listing.html#_number",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing._value_of_one": (
+                "serve/listing.html#_value_of_one",
                 "ml_workbench/serve/listing.py",
             ),
             "ml_workbench.serve.listing.expected_value": (
@@ -8709,6 +9042,50 @@ d = {
             "ml_workbench.serve.segments.write_positions": (
                 "serve/segments.html#write_positions",
                 "ml_workbench/serve/segments.py",
+            ),
+        },
+        "ml_workbench.serve.service": {
+            "ml_workbench.serve.service.Companion": (
+                "serve/service.html#companion",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.Companion._attend": (
+                "serve/service.html#companion._attend",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.Companion.start": (
+                "serve/service.html#companion.start",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.Companion.stop": (
+                "serve/service.html#companion.stop",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.application": (
+                "serve/service.html#application",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.check_port": (
+                "serve/service.html#check_port",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.check_settings": (
+                "serve/service.html#check_settings",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.clean": ("serve/service.html#clean", "ml_workbench/serve/service.py"),
+            "ml_workbench.serve.service.is_loopback": (
+                "serve/service.html#is_loopback",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.make_service": (
+                "serve/service.html#make_service",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.serve": ("serve/service.html#serve", "ml_workbench/serve/service.py"),
+            "ml_workbench.serve.service.tokens_of": (
+                "serve/service.html#tokens_of",
+                "ml_workbench/serve/service.py",
             ),
         },
         "ml_workbench.serve.spool": {

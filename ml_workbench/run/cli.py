@@ -30,6 +30,7 @@ import click
 from .. import __version__
 from ..plan.errors import WorkbenchError
 from .experiments import experiment
+from .serving import serve_command
 
 
 # %% ../../nbs/run/cli.ipynb #9ba574fb
@@ -226,8 +227,9 @@ def catalogue(page: Path | None) -> None:
         click.echo(f"wrote {page}")
 
 
-# %% ../../nbs/run/cli.ipynb #b8b3c898
+# %% ../../nbs/run/cli.ipynb #c36be402
 cli.add_command(experiment)
+cli.add_command(serve_command)
 
 
 # %% ../../nbs/run/cli.ipynb #d17f15ee
