@@ -30,6 +30,7 @@ import click
 from .. import __version__
 from ..plan.errors import WorkbenchError
 from .experiments import experiment
+from .releases import release
 
 
 # %% ../../nbs/run/cli.ipynb #9ba574fb
@@ -228,6 +229,9 @@ def catalogue(page: Path | None) -> None:
 
 # %% ../../nbs/run/cli.ipynb #b8b3c898
 cli.add_command(experiment)
+
+# %% ../../nbs/run/cli.ipynb #bb4b9005
+cli.add_command(release)
 
 
 # %% ../../nbs/run/cli.ipynb #d17f15ee
