@@ -6905,8 +6905,28 @@ d = {
             ),
         },
         "ml_workbench.release.building": {
+            "ml_workbench.release.building.Run": (
+                "release/building.html#run",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building._all_metrics": (
+                "release/building.html#_all_metrics",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building._columns": (
+                "release/building.html#_columns",
+                "ml_workbench/release/building.py",
+            ),
             "ml_workbench.release.building._json_bytes": (
                 "release/building.html#_json_bytes",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building._lock_of": (
+                "release/building.html#_lock_of",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.check_reports": (
+                "release/building.html#check_reports",
                 "ml_workbench/release/building.py",
             ),
             "ml_workbench.release.building.files_of_run": (
@@ -6917,8 +6937,32 @@ d = {
                 "release/building.html#let_pass",
                 "ml_workbench/release/building.py",
             ),
+            "ml_workbench.release.building.listed": (
+                "release/building.html#listed",
+                "ml_workbench/release/building.py",
+            ),
             "ml_workbench.release.building.metrics_of": (
                 "release/building.html#metrics_of",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.model_of": (
+                "release/building.html#model_of",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.predicted": (
+                "release/building.html#predicted",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.read_run": (
+                "release/building.html#read_run",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.reference_in": (
+                "release/building.html#reference_in",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.slices_of": (
+                "release/building.html#slices_of",
                 "ml_workbench/release/building.py",
             ),
         },
@@ -6975,6 +7019,61 @@ d = {
                 "release/bundle.html#release_from",
                 "ml_workbench/release/bundle.py",
             ),
+        },
+        "ml_workbench.release.card": {
+            "ml_workbench.release.card.Sources": (
+                "release/card.html#sources",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card.Sources.judged": (
+                "release/card.html#sources.judged",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card.Sources.money": (
+                "release/card.html#sources.money",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._data": ("release/card.html#_data", "ml_workbench/release/card.py"),
+            "ml_workbench.release.card._details": (
+                "release/card.html#_details",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._fairness": (
+                "release/card.html#_fairness",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._interval": (
+                "release/card.html#_interval",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._limits": (
+                "release/card.html#_limits",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._passed": (
+                "release/card.html#_passed",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._purpose": (
+                "release/card.html#_purpose",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._results": (
+                "release/card.html#_results",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._section": (
+                "release/card.html#_section",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._table": ("release/card.html#_table", "ml_workbench/release/card.py"),
+            "ml_workbench.release.card._weak": ("release/card.html#_weak", "ml_workbench/release/card.py"),
+            "ml_workbench.release.card.card_of": (
+                "release/card.html#card_of",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card.code": ("release/card.html#code", "ml_workbench/release/card.py"),
+            "ml_workbench.release.card.plain": ("release/card.html#plain", "ml_workbench/release/card.py"),
         },
         "ml_workbench.release.declaration": {
             "ml_workbench.release.declaration._raw": (
@@ -7103,6 +7202,72 @@ d = {
                 "release/deployment.html#split_from",
                 "ml_workbench/release/deployment.py",
             ),
+        },
+        "ml_workbench.release.diff": {
+            "ml_workbench.release.diff.Change": ("release/diff.html#change", "ml_workbench/release/diff.py"),
+            "ml_workbench.release.diff.Diff": ("release/diff.html#diff", "ml_workbench/release/diff.py"),
+            "ml_workbench.release.diff.Diff.as_json": (
+                "release/diff.html#diff.as_json",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff.Figure": ("release/diff.html#figure", "ml_workbench/release/diff.py"),
+            "ml_workbench.release.diff.Figure.difference": (
+                "release/diff.html#figure.difference",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff.Figure.shown": (
+                "release/diff.html#figure.shown",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._about": ("release/diff.html#_about", "ml_workbench/release/diff.py"),
+            "ml_workbench.release.diff._capital": (
+                "release/diff.html#_capital",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._changed": (
+                "release/diff.html#_changed",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._columns": (
+                "release/diff.html#_columns",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._counted": (
+                "release/diff.html#_counted",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._declared": (
+                "release/diff.html#_declared",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._gains": ("release/diff.html#_gains", "ml_workbench/release/diff.py"),
+            "ml_workbench.release.diff._inputs": (
+                "release/diff.html#_inputs",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._sentences": (
+                "release/diff.html#_sentences",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._text": ("release/diff.html#_text", "ml_workbench/release/diff.py"),
+            "ml_workbench.release.diff.as_lines": (
+                "release/diff.html#as_lines",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff.changes": (
+                "release/diff.html#changes",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff.comparable": (
+                "release/diff.html#comparable",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff.diff": ("release/diff.html#diff", "ml_workbench/release/diff.py"),
+            "ml_workbench.release.diff.figures": (
+                "release/diff.html#figures",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff.flat": ("release/diff.html#flat", "ml_workbench/release/diff.py"),
         },
         "ml_workbench.release.ledger": {
             "ml_workbench.release.ledger.Ledger": (
@@ -7309,29 +7474,131 @@ d = {
             ),
         },
         "ml_workbench.release.provenance": {
-            "ml_workbench.release.provenance._canonical": (
-                "release/provenance.html#_canonical",
-                "ml_workbench/release/provenance.py",
-            ),
             "ml_workbench.release.provenance._git": (
                 "release/provenance.html#_git",
                 "ml_workbench/release/provenance.py",
             ),
-            "ml_workbench.release.provenance.check_run": (
-                "release/provenance.html#check_run",
+            "ml_workbench.release.provenance._locked": (
+                "release/provenance.html#_locked",
+                "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance._md5": (
+                "release/provenance.html#_md5",
+                "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance._plain": (
+                "release/provenance.html#_plain",
+                "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance.check_committed": (
+                "release/provenance.html#check_committed",
                 "ml_workbench/release/provenance.py",
             ),
             "ml_workbench.release.provenance.commit_of": (
                 "release/provenance.html#commit_of",
                 "ml_workbench/release/provenance.py",
             ),
+            "ml_workbench.release.provenance.dvc_hash": (
+                "release/provenance.html#dvc_hash",
+                "ml_workbench/release/provenance.py",
+            ),
             "ml_workbench.release.provenance.made_with": (
                 "release/provenance.html#made_with",
+                "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance.not_of_this_run": (
+                "release/provenance.html#not_of_this_run",
                 "ml_workbench/release/provenance.py",
             ),
             "ml_workbench.release.provenance.origin_of": (
                 "release/provenance.html#origin_of",
                 "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance.section_hash": (
+                "release/provenance.html#section_hash",
+                "ml_workbench/release/provenance.py",
+            ),
+        },
+        "ml_workbench.release.reference": {
+            "ml_workbench.release.reference.Categories": (
+                "release/reference.html#categories",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.Numbers": (
+                "release/reference.html#numbers",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.Numbers.finite": (
+                "release/reference.html#numbers.finite",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.Slice": (
+                "release/reference.html#slice",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._column": (
+                "release/reference.html#_column",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._counts": (
+                "release/reference.html#_counts",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._either": (
+                "release/reference.html#_either",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._extent": (
+                "release/reference.html#_extent",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._finite": (
+                "release/reference.html#_finite",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._line": (
+                "release/reference.html#_line",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._scores": (
+                "release/reference.html#_scores",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._summary": (
+                "release/reference.html#_summary",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.added": (
+                "release/reference.html#added",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.categories": (
+                "release/reference.html#categories",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.edges_of": (
+                "release/reference.html#edges_of",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.levels_of": (
+                "release/reference.html#levels_of",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.numbers": (
+                "release/reference.html#numbers",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.reference_bytes": (
+                "release/reference.html#reference_bytes",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.reference_from": (
+                "release/reference.html#reference_from",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.reference_of": (
+                "release/reference.html#reference_of",
+                "ml_workbench/release/reference.py",
             ),
         },
         "ml_workbench.release.signing": {
@@ -7453,6 +7720,100 @@ d = {
                 "ml_workbench/release/store.py",
             ),
             "ml_workbench.release.store.short": ("release/store.html#short", "ml_workbench/release/store.py"),
+        },
+        "ml_workbench.release.verification": {
+            "ml_workbench.release.verification.Check": (
+                "release/verification.html#check",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Check.line": (
+                "release/verification.html#check.line",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection": (
+                "release/verification.html#inspection",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.__init__": (
+                "release/verification.html#inspection.__init__",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection._bytes": (
+                "release/verification.html#inspection._bytes",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.files": (
+                "release/verification.html#inspection.files",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.golden": (
+                "release/verification.html#inspection.golden",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.hashes": (
+                "release/verification.html#inspection.hashes",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.manifest": (
+                "release/verification.html#inspection.manifest",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.parity": (
+                "release/verification.html#inspection.parity",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.parts": (
+                "release/verification.html#inspection.parts",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.quarantine": (
+                "release/verification.html#inspection.quarantine",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.reference": (
+                "release/verification.html#inspection.reference",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.signature": (
+                "release/verification.html#inspection.signature",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification._looked": (
+                "release/verification.html#_looked",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification._run_of": (
+                "release/verification.html#_run_of",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification._value": (
+                "release/verification.html#_value",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.apart": (
+                "release/verification.html#apart",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.check_counts": (
+                "release/verification.html#check_counts",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.named_rows": (
+                "release/verification.html#named_rows",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.same_summaries": (
+                "release/verification.html#same_summaries",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.summarised_again": (
+                "release/verification.html#summarised_again",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.verified": (
+                "release/verification.html#verified",
+                "ml_workbench/release/verification.py",
+            ),
         },
         "ml_workbench.run.catalogue": {
             "ml_workbench.run.catalogue._cells": (
@@ -8107,6 +8468,58 @@ d = {
             "ml_workbench.run.reasons._within": ("run/reasons.html#_within", "ml_workbench/run/reasons.py"),
             "ml_workbench.run.reasons.changes": ("run/reasons.html#changes", "ml_workbench/run/reasons.py"),
             "ml_workbench.run.reasons.reasons": ("run/reasons.html#reasons", "ml_workbench/run/reasons.py"),
+        },
+        "ml_workbench.run.releases": {
+            "ml_workbench.run.releases._aligned": (
+                "run/releases.html#_aligned",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases._opened": (
+                "run/releases.html#_opened",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases._say": ("run/releases.html#_say", "ml_workbench/run/releases.py"),
+            "ml_workbench.run.releases.create": ("run/releases.html#create", "ml_workbench/run/releases.py"),
+            "ml_workbench.run.releases.create_release": (
+                "run/releases.html#create_release",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.diff_command": (
+                "run/releases.html#diff_command",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.earned_words": (
+                "run/releases.html#earned_words",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.facts_of": (
+                "run/releases.html#facts_of",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.keys": ("run/releases.html#keys", "ml_workbench/run/releases.py"),
+            "ml_workbench.run.releases.line_of": (
+                "run/releases.html#line_of",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.list_command": (
+                "run/releases.html#list_command",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.release": (
+                "run/releases.html#release",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.show": ("run/releases.html#show", "ml_workbench/run/releases.py"),
+            "ml_workbench.run.releases.sign": ("run/releases.html#sign", "ml_workbench/run/releases.py"),
+            "ml_workbench.run.releases.signed_bundle": (
+                "run/releases.html#signed_bundle",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.signed_words": (
+                "run/releases.html#signed_words",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.verify": ("run/releases.html#verify", "ml_workbench/run/releases.py"),
         },
         "ml_workbench.run.serving": {
             "ml_workbench.run.serving.serve_command": (

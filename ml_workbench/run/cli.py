@@ -30,6 +30,7 @@ import click
 from .. import __version__
 from ..plan.errors import WorkbenchError
 from .experiments import experiment
+from .releases import release
 from .serving import serve_command
 
 
@@ -227,9 +228,15 @@ def catalogue(page: Path | None) -> None:
         click.echo(f"wrote {page}")
 
 
-# %% ../../nbs/run/cli.ipynb #c36be402
+# %% ../../nbs/run/cli.ipynb #9d1a557c
 cli.add_command(experiment)
-cli.add_command(serve_command)
+
+# %% ../../nbs/run/cli.ipynb #4574dfc7
+for _command in (
+    release,
+    serve_command,
+):
+    cli.add_command(_command)
 
 
 # %% ../../nbs/run/cli.ipynb #d17f15ee
