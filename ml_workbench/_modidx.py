@@ -7084,6 +7084,96 @@ d = {
                 "ml_workbench/release/ledger.py",
             ),
         },
+        "ml_workbench.release.traffic": {
+            "ml_workbench.release.traffic.Order": (
+                "release/traffic.html#order",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.Order.arms": (
+                "release/traffic.html#order.arms",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.Order.policy": (
+                "release/traffic.html#order.policy",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic._base": (
+                "release/traffic.html#_base",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic._changed": (
+                "release/traffic.html#_changed",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic._check_alone": (
+                "release/traffic.html#_check_alone",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic._control": (
+                "release/traffic.html#_control",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic._known": (
+                "release/traffic.html#_known",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic._others": (
+                "release/traffic.html#_others",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic._still_paused": (
+                "release/traffic.html#_still_paused",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.check_same_deal": (
+                "release/traffic.html#check_same_deal",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.deployed": (
+                "release/traffic.html#deployed",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.everybody": (
+                "release/traffic.html#everybody",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.experiment_of": (
+                "release/traffic.html#experiment_of",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.paused": (
+                "release/traffic.html#paused",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.plan_of": (
+                "release/traffic.html#plan_of",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.promoted": (
+                "release/traffic.html#promoted",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.ramped": (
+                "release/traffic.html#ramped",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.remarks": (
+                "release/traffic.html#remarks",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.resumed": (
+                "release/traffic.html#resumed",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.share_from": (
+                "release/traffic.html#share_from",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.traffic_from": (
+                "release/traffic.html#traffic_from",
+                "ml_workbench/release/traffic.py",
+            ),
+        },
         "ml_workbench.run.catalogue": {
             "ml_workbench.run.catalogue._cells": (
                 "run/catalogue.html#_cells",
