@@ -6904,6 +6904,100 @@ d = {
                 "ml_workbench/plan/settings.py",
             ),
         },
+        "ml_workbench.release.building": {
+            "ml_workbench.release.building._json_bytes": (
+                "release/building.html#_json_bytes",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.files_of_run": (
+                "release/building.html#files_of_run",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.let_pass": (
+                "release/building.html#let_pass",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.metrics_of": (
+                "release/building.html#metrics_of",
+                "ml_workbench/release/building.py",
+            ),
+        },
+        "ml_workbench.release.bundle": {
+            "ml_workbench.release.bundle.Bundle": (
+                "release/bundle.html#bundle",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.Bundle.model_files": (
+                "release/bundle.html#bundle.model_files",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.Origin": (
+                "release/bundle.html#origin",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.Release": (
+                "release/bundle.html#release",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.Release.as_bytes": (
+                "release/bundle.html#release.as_bytes",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.Release.id": (
+                "release/bundle.html#release.id",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.Release.size": (
+                "release/bundle.html#release.size",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle._check_names": (
+                "release/bundle.html#_check_names",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle._output": (
+                "release/bundle.html#_output",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.build": (
+                "release/bundle.html#build",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.bundle_of": (
+                "release/bundle.html#bundle_of",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.check_parts": (
+                "release/bundle.html#check_parts",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.release_from": (
+                "release/bundle.html#release_from",
+                "ml_workbench/release/bundle.py",
+            ),
+        },
+        "ml_workbench.release.declaration": {
+            "ml_workbench.release.declaration._raw": (
+                "release/declaration.html#_raw",
+                "ml_workbench/release/declaration.py",
+            ),
+            "ml_workbench.release.declaration.columns_in": (
+                "release/declaration.html#columns_in",
+                "ml_workbench/release/declaration.py",
+            ),
+            "ml_workbench.release.declaration.declaration_bytes": (
+                "release/declaration.html#declaration_bytes",
+                "ml_workbench/release/declaration.py",
+            ),
+            "ml_workbench.release.declaration.declaration_hash": (
+                "release/declaration.html#declaration_hash",
+                "ml_workbench/release/declaration.py",
+            ),
+            "ml_workbench.release.declaration.declared_from": (
+                "release/declaration.html#declared_from",
+                "ml_workbench/release/declaration.py",
+            ),
+        },
         "ml_workbench.release.deployment": {
             "ml_workbench.release.deployment.Deployment": (
                 "release/deployment.html#deployment",
@@ -7083,6 +7177,282 @@ d = {
                 "release/ledger.html#operator",
                 "ml_workbench/release/ledger.py",
             ),
+        },
+        "ml_workbench.release.loading": {
+            "ml_workbench.release.loading.Loaded": (
+                "release/loading.html#loaded",
+                "ml_workbench/release/loading.py",
+            ),
+            "ml_workbench.release.loading.Loaded.places": (
+                "release/loading.html#loaded.places",
+                "ml_workbench/release/loading.py",
+            ),
+            "ml_workbench.release.loading._read": (
+                "release/loading.html#_read",
+                "ml_workbench/release/loading.py",
+            ),
+            "ml_workbench.release.loading.load": (
+                "release/loading.html#load",
+                "ml_workbench/release/loading.py",
+            ),
+            "ml_workbench.release.loading.loaded": (
+                "release/loading.html#loaded",
+                "ml_workbench/release/loading.py",
+            ),
+        },
+        "ml_workbench.release.places": {
+            "ml_workbench.release.places.Folder": (
+                "release/places.html#folder",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Folder.children": (
+                "release/places.html#folder.children",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Folder.files": (
+                "release/places.html#folder.files",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Folder.reachable": (
+                "release/places.html#folder.reachable",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Folder.read": (
+                "release/places.html#folder.read",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Folder.sweep": (
+                "release/places.html#folder.sweep",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Folder.write": (
+                "release/places.html#folder.write",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Remote": (
+                "release/places.html#remote",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Remote.children": (
+                "release/places.html#remote.children",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Remote.files": (
+                "release/places.html#remote.files",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Remote.reachable": (
+                "release/places.html#remote.reachable",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Remote.read": (
+                "release/places.html#remote.read",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Remote.sweep": (
+                "release/places.html#remote.sweep",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Remote.write": (
+                "release/places.html#remote.write",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places._size_of": (
+                "release/places.html#_size_of",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.opened": (
+                "release/places.html#opened",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.place_of": (
+                "release/places.html#place_of",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.shown": (
+                "release/places.html#shown",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.write_whole": (
+                "release/places.html#write_whole",
+                "ml_workbench/release/places.py",
+            ),
+        },
+        "ml_workbench.release.policy": {
+            "ml_workbench.release.policy.Terms": (
+                "release/policy.html#terms",
+                "ml_workbench/release/policy.py",
+            ),
+            "ml_workbench.release.policy.Terms.as_bytes": (
+                "release/policy.html#terms.as_bytes",
+                "ml_workbench/release/policy.py",
+            ),
+            "ml_workbench.release.policy.Terms.names": (
+                "release/policy.html#terms.names",
+                "ml_workbench/release/policy.py",
+            ),
+            "ml_workbench.release.policy._cutoffs": (
+                "release/policy.html#_cutoffs",
+                "ml_workbench/release/policy.py",
+            ),
+            "ml_workbench.release.policy._problem": (
+                "release/policy.html#_problem",
+                "ml_workbench/release/policy.py",
+            ),
+            "ml_workbench.release.policy.terms_for": (
+                "release/policy.html#terms_for",
+                "ml_workbench/release/policy.py",
+            ),
+            "ml_workbench.release.policy.terms_from": (
+                "release/policy.html#terms_from",
+                "ml_workbench/release/policy.py",
+            ),
+        },
+        "ml_workbench.release.provenance": {
+            "ml_workbench.release.provenance._canonical": (
+                "release/provenance.html#_canonical",
+                "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance._git": (
+                "release/provenance.html#_git",
+                "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance.check_run": (
+                "release/provenance.html#check_run",
+                "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance.commit_of": (
+                "release/provenance.html#commit_of",
+                "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance.made_with": (
+                "release/provenance.html#made_with",
+                "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance.origin_of": (
+                "release/provenance.html#origin_of",
+                "ml_workbench/release/provenance.py",
+            ),
+        },
+        "ml_workbench.release.signing": {
+            "ml_workbench.release.signing.Keys": (
+                "release/signing.html#keys",
+                "ml_workbench/release/signing.py",
+            ),
+            "ml_workbench.release.signing._decoded": (
+                "release/signing.html#_decoded",
+                "ml_workbench/release/signing.py",
+            ),
+            "ml_workbench.release.signing._line": (
+                "release/signing.html#_line",
+                "ml_workbench/release/signing.py",
+            ),
+            "ml_workbench.release.signing.check_signature": (
+                "release/signing.html#check_signature",
+                "ml_workbench/release/signing.py",
+            ),
+            "ml_workbench.release.signing.new_keys": (
+                "release/signing.html#new_keys",
+                "ml_workbench/release/signing.py",
+            ),
+            "ml_workbench.release.signing.short_key": (
+                "release/signing.html#short_key",
+                "ml_workbench/release/signing.py",
+            ),
+            "ml_workbench.release.signing.signed": (
+                "release/signing.html#signed",
+                "ml_workbench/release/signing.py",
+            ),
+            "ml_workbench.release.signing.signers": (
+                "release/signing.html#signers",
+                "ml_workbench/release/signing.py",
+            ),
+            "ml_workbench.release.signing.trusted_from": (
+                "release/signing.html#trusted_from",
+                "ml_workbench/release/signing.py",
+            ),
+        },
+        "ml_workbench.release.store": {
+            "ml_workbench.release.store.Held": ("release/store.html#held", "ml_workbench/release/store.py"),
+            "ml_workbench.release.store.Held.order": (
+                "release/store.html#held.order",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store": ("release/store.html#store", "ml_workbench/release/store.py"),
+            "ml_workbench.release.store.Store.__init__": (
+                "release/store.html#store.__init__",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.__repr__": (
+                "release/store.html#store.__repr__",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.add": (
+                "release/store.html#store.add",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.find": (
+                "release/store.html#store.find",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.held": (
+                "release/store.html#store.held",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.ids": (
+                "release/store.html#store.ids",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.reachable": (
+                "release/store.html#store.reachable",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.read": (
+                "release/store.html#store.read",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.releases": (
+                "release/store.html#store.releases",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.sign": (
+                "release/store.html#store.sign",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.StoreAwayError": (
+                "release/store.html#storeawayerror",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store._add": ("release/store.html#_add", "ml_workbench/release/store.py"),
+            "ml_workbench.release.store._find": ("release/store.html#_find", "ml_workbench/release/store.py"),
+            "ml_workbench.release.store._held": ("release/store.html#_held", "ml_workbench/release/store.py"),
+            "ml_workbench.release.store._joined": (
+                "release/store.html#_joined",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store._none": ("release/store.html#_none", "ml_workbench/release/store.py"),
+            "ml_workbench.release.store._read": ("release/store.html#_read", "ml_workbench/release/store.py"),
+            "ml_workbench.release.store._write": (
+                "release/store.html#_write",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.asking": (
+                "release/store.html#asking",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.check_listing": (
+                "release/store.html#check_listing",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.checked_file": (
+                "release/store.html#checked_file",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.manifest_named": (
+                "release/store.html#manifest_named",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.short": ("release/store.html#short", "ml_workbench/release/store.py"),
         },
         "ml_workbench.release.traffic": {
             "ml_workbench.release.traffic.Order": (
