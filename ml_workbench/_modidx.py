@@ -7079,6 +7079,10 @@ d = {
                 "release/deployment.html#_who",
                 "ml_workbench/release/deployment.py",
             ),
+            "ml_workbench.release.deployment.in_short": (
+                "release/deployment.html#in_short",
+                "ml_workbench/release/deployment.py",
+            ),
             "ml_workbench.release.deployment.percent": (
                 "release/deployment.html#percent",
                 "ml_workbench/release/deployment.py",
@@ -7198,6 +7202,28 @@ d = {
             "ml_workbench.release.loading.loaded": (
                 "release/loading.html#loaded",
                 "ml_workbench/release/loading.py",
+            ),
+        },
+        "ml_workbench.release.operations": {
+            "ml_workbench.release.operations.Change": (
+                "release/operations.html#change",
+                "ml_workbench/release/operations.py",
+            ),
+            "ml_workbench.release.operations.Change.told": (
+                "release/operations.html#change.told",
+                "ml_workbench/release/operations.py",
+            ),
+            "ml_workbench.release.operations.change": (
+                "release/operations.html#change",
+                "ml_workbench/release/operations.py",
+            ),
+            "ml_workbench.release.operations.in_force": (
+                "release/operations.html#in_force",
+                "ml_workbench/release/operations.py",
+            ),
+            "ml_workbench.release.operations.rollback": (
+                "release/operations.html#rollback",
+                "ml_workbench/release/operations.py",
             ),
         },
         "ml_workbench.release.places": {
@@ -7544,6 +7570,40 @@ d = {
                 "ml_workbench/release/traffic.py",
             ),
         },
+        "ml_workbench.release.undoing": {
+            "ml_workbench.release.undoing.State": (
+                "release/undoing.html#state",
+                "ml_workbench/release/undoing.py",
+            ),
+            "ml_workbench.release.undoing._certain": (
+                "release/undoing.html#_certain",
+                "ml_workbench/release/undoing.py",
+            ),
+            "ml_workbench.release.undoing._stacked": (
+                "release/undoing.html#_stacked",
+                "ml_workbench/release/undoing.py",
+            ),
+            "ml_workbench.release.undoing.condemned": (
+                "release/undoing.html#condemned",
+                "ml_workbench/release/undoing.py",
+            ),
+            "ml_workbench.release.undoing.readable": (
+                "release/undoing.html#readable",
+                "ml_workbench/release/undoing.py",
+            ),
+            "ml_workbench.release.undoing.release_in": (
+                "release/undoing.html#release_in",
+                "ml_workbench/release/undoing.py",
+            ),
+            "ml_workbench.release.undoing.states": (
+                "release/undoing.html#states",
+                "ml_workbench/release/undoing.py",
+            ),
+            "ml_workbench.release.undoing.target": (
+                "release/undoing.html#target",
+                "ml_workbench/release/undoing.py",
+            ),
+        },
         "ml_workbench.run.catalogue": {
             "ml_workbench.run.catalogue._cells": (
                 "run/catalogue.html#_cells",
@@ -7811,6 +7871,52 @@ d = {
             "ml_workbench.run.copies.write_copies": (
                 "run/copies.html#write_copies",
                 "ml_workbench/run/copies.py",
+            ),
+        },
+        "ml_workbench.run.deploys": {
+            "ml_workbench.run.deploys._answered_for": (
+                "run/deploys.html#_answered_for",
+                "ml_workbench/run/deploys.py",
+            ),
+            "ml_workbench.run.deploys._by": ("run/deploys.html#_by", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys._carried_out": (
+                "run/deploys.html#_carried_out",
+                "ml_workbench/run/deploys.py",
+            ),
+            "ml_workbench.run.deploys._ledger": ("run/deploys.html#_ledger", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys._ramped_design": (
+                "run/deploys.html#_ramped_design",
+                "ml_workbench/run/deploys.py",
+            ),
+            "ml_workbench.run.deploys._say": ("run/deploys.html#_say", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys._share": ("run/deploys.html#_share", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys._terms_of": (
+                "run/deploys.html#_terms_of",
+                "ml_workbench/run/deploys.py",
+            ),
+            "ml_workbench.run.deploys.as_row": ("run/deploys.html#as_row", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.check_verdict": (
+                "run/deploys.html#check_verdict",
+                "ml_workbench/run/deploys.py",
+            ),
+            "ml_workbench.run.deploys.deploy": ("run/deploys.html#deploy", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.deploy_release": (
+                "run/deploys.html#deploy_release",
+                "ml_workbench/run/deploys.py",
+            ),
+            "ml_workbench.run.deploys.design_row": (
+                "run/deploys.html#design_row",
+                "ml_workbench/run/deploys.py",
+            ),
+            "ml_workbench.run.deploys.history": ("run/deploys.html#history", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.pause": ("run/deploys.html#pause", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.promote": ("run/deploys.html#promote", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.ramp": ("run/deploys.html#ramp", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.resume": ("run/deploys.html#resume", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.rollback": ("run/deploys.html#rollback", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.told_line": (
+                "run/deploys.html#told_line",
+                "ml_workbench/run/deploys.py",
             ),
         },
         "ml_workbench.run.engines": {

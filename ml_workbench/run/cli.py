@@ -29,6 +29,7 @@ import click
 
 from .. import __version__
 from ..plan.errors import WorkbenchError
+from .deploys import deploy, history, pause, promote, ramp, resume, rollback
 from .experiments import experiment
 
 
@@ -228,6 +229,10 @@ def catalogue(page: Path | None) -> None:
 
 # %% ../../nbs/run/cli.ipynb #b8b3c898
 cli.add_command(experiment)
+
+# %% ../../nbs/run/cli.ipynb #7de459a6
+for _command in (deploy, ramp, pause, resume, promote, rollback, history):
+    cli.add_command(_command)
 
 
 # %% ../../nbs/run/cli.ipynb #d17f15ee
