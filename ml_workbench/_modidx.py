@@ -7178,6 +7178,10 @@ d = {
                 "release/deployment.html#_who",
                 "ml_workbench/release/deployment.py",
             ),
+            "ml_workbench.release.deployment.in_short": (
+                "release/deployment.html#in_short",
+                "ml_workbench/release/deployment.py",
+            ),
             "ml_workbench.release.deployment.percent": (
                 "release/deployment.html#percent",
                 "ml_workbench/release/deployment.py",
@@ -7363,6 +7367,28 @@ d = {
             "ml_workbench.release.loading.loaded": (
                 "release/loading.html#loaded",
                 "ml_workbench/release/loading.py",
+            ),
+        },
+        "ml_workbench.release.operations": {
+            "ml_workbench.release.operations.Change": (
+                "release/operations.html#change",
+                "ml_workbench/release/operations.py",
+            ),
+            "ml_workbench.release.operations.Change.told": (
+                "release/operations.html#change.told",
+                "ml_workbench/release/operations.py",
+            ),
+            "ml_workbench.release.operations.change": (
+                "release/operations.html#change",
+                "ml_workbench/release/operations.py",
+            ),
+            "ml_workbench.release.operations.in_force": (
+                "release/operations.html#in_force",
+                "ml_workbench/release/operations.py",
+            ),
+            "ml_workbench.release.operations.rollback": (
+                "release/operations.html#rollback",
+                "ml_workbench/release/operations.py",
             ),
         },
         "ml_workbench.release.places": {
@@ -7720,6 +7746,130 @@ d = {
                 "ml_workbench/release/store.py",
             ),
             "ml_workbench.release.store.short": ("release/store.html#short", "ml_workbench/release/store.py"),
+        },
+        "ml_workbench.release.traffic": {
+            "ml_workbench.release.traffic.Order": (
+                "release/traffic.html#order",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.Order.arms": (
+                "release/traffic.html#order.arms",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.Order.policy": (
+                "release/traffic.html#order.policy",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic._base": (
+                "release/traffic.html#_base",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic._changed": (
+                "release/traffic.html#_changed",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic._check_alone": (
+                "release/traffic.html#_check_alone",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic._control": (
+                "release/traffic.html#_control",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic._known": (
+                "release/traffic.html#_known",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic._others": (
+                "release/traffic.html#_others",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic._still_paused": (
+                "release/traffic.html#_still_paused",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.check_same_deal": (
+                "release/traffic.html#check_same_deal",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.deployed": (
+                "release/traffic.html#deployed",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.everybody": (
+                "release/traffic.html#everybody",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.experiment_of": (
+                "release/traffic.html#experiment_of",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.paused": (
+                "release/traffic.html#paused",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.plan_of": (
+                "release/traffic.html#plan_of",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.promoted": (
+                "release/traffic.html#promoted",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.ramped": (
+                "release/traffic.html#ramped",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.remarks": (
+                "release/traffic.html#remarks",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.resumed": (
+                "release/traffic.html#resumed",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.share_from": (
+                "release/traffic.html#share_from",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.traffic_from": (
+                "release/traffic.html#traffic_from",
+                "ml_workbench/release/traffic.py",
+            ),
+        },
+        "ml_workbench.release.undoing": {
+            "ml_workbench.release.undoing.State": (
+                "release/undoing.html#state",
+                "ml_workbench/release/undoing.py",
+            ),
+            "ml_workbench.release.undoing._certain": (
+                "release/undoing.html#_certain",
+                "ml_workbench/release/undoing.py",
+            ),
+            "ml_workbench.release.undoing._stacked": (
+                "release/undoing.html#_stacked",
+                "ml_workbench/release/undoing.py",
+            ),
+            "ml_workbench.release.undoing.condemned": (
+                "release/undoing.html#condemned",
+                "ml_workbench/release/undoing.py",
+            ),
+            "ml_workbench.release.undoing.readable": (
+                "release/undoing.html#readable",
+                "ml_workbench/release/undoing.py",
+            ),
+            "ml_workbench.release.undoing.release_in": (
+                "release/undoing.html#release_in",
+                "ml_workbench/release/undoing.py",
+            ),
+            "ml_workbench.release.undoing.states": (
+                "release/undoing.html#states",
+                "ml_workbench/release/undoing.py",
+            ),
+            "ml_workbench.release.undoing.target": (
+                "release/undoing.html#target",
+                "ml_workbench/release/undoing.py",
+            ),
         },
         "ml_workbench.release.verification": {
             "ml_workbench.release.verification.Check": (
@@ -8082,6 +8232,52 @@ d = {
             "ml_workbench.run.copies.write_copies": (
                 "run/copies.html#write_copies",
                 "ml_workbench/run/copies.py",
+            ),
+        },
+        "ml_workbench.run.deploys": {
+            "ml_workbench.run.deploys._answered_for": (
+                "run/deploys.html#_answered_for",
+                "ml_workbench/run/deploys.py",
+            ),
+            "ml_workbench.run.deploys._by": ("run/deploys.html#_by", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys._carried_out": (
+                "run/deploys.html#_carried_out",
+                "ml_workbench/run/deploys.py",
+            ),
+            "ml_workbench.run.deploys._ledger": ("run/deploys.html#_ledger", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys._ramped_design": (
+                "run/deploys.html#_ramped_design",
+                "ml_workbench/run/deploys.py",
+            ),
+            "ml_workbench.run.deploys._say": ("run/deploys.html#_say", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys._share": ("run/deploys.html#_share", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys._terms_of": (
+                "run/deploys.html#_terms_of",
+                "ml_workbench/run/deploys.py",
+            ),
+            "ml_workbench.run.deploys.as_row": ("run/deploys.html#as_row", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.check_verdict": (
+                "run/deploys.html#check_verdict",
+                "ml_workbench/run/deploys.py",
+            ),
+            "ml_workbench.run.deploys.deploy": ("run/deploys.html#deploy", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.deploy_release": (
+                "run/deploys.html#deploy_release",
+                "ml_workbench/run/deploys.py",
+            ),
+            "ml_workbench.run.deploys.design_row": (
+                "run/deploys.html#design_row",
+                "ml_workbench/run/deploys.py",
+            ),
+            "ml_workbench.run.deploys.history": ("run/deploys.html#history", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.pause": ("run/deploys.html#pause", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.promote": ("run/deploys.html#promote", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.ramp": ("run/deploys.html#ramp", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.resume": ("run/deploys.html#resume", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.rollback": ("run/deploys.html#rollback", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.told_line": (
+                "run/deploys.html#told_line",
+                "ml_workbench/run/deploys.py",
             ),
         },
         "ml_workbench.run.engines": {

@@ -29,6 +29,7 @@ import click
 
 from .. import __version__
 from ..plan.errors import WorkbenchError
+from .deploys import deploy, history, pause, promote, ramp, resume, rollback
 from .experiments import experiment
 from .releases import release
 from .serving import serve_command
@@ -231,9 +232,16 @@ def catalogue(page: Path | None) -> None:
 # %% ../../nbs/run/cli.ipynb #9d1a557c
 cli.add_command(experiment)
 
-# %% ../../nbs/run/cli.ipynb #4574dfc7
+# %% ../../nbs/run/cli.ipynb #bd7142bc
 for _command in (
     release,
+    deploy,
+    ramp,
+    pause,
+    resume,
+    promote,
+    rollback,
+    history,
     serve_command,
 ):
     cli.add_command(_command)
