@@ -9137,6 +9137,52 @@ d = {
                 "ml_workbench/serve/documents.py",
             ),
         },
+        "ml_workbench.serve.extracts": {
+            "ml_workbench.serve.extracts.Known": (
+                "serve/extracts.html#known",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts.Known.features": (
+                "serve/extracts.html#known.features",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts.Until": (
+                "serve/extracts.html#until",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts.Until.relation": (
+                "serve/extracts.html#until.relation",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts.Until.tables": (
+                "serve/extracts.html#until.tables",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts._part": (
+                "serve/extracts.html#_part",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts._reach": (
+                "serve/extracts.html#_reach",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts._read_by": (
+                "serve/extracts.html#_read_by",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts.known_at": (
+                "serve/extracts.html#known_at",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts.needed_tables": (
+                "serve/extracts.html#needed_tables",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts.reduced": (
+                "serve/extracts.html#reduced",
+                "ml_workbench/serve/extracts.py",
+            ),
+        },
         "ml_workbench.serve.following": {
             "ml_workbench.serve.following.Follower": (
                 "serve/following.html#follower",
@@ -9876,6 +9922,125 @@ d = {
             "ml_workbench.serve.statistics.together": (
                 "serve/statistics.html#together",
                 "ml_workbench/serve/statistics.py",
+            ),
+        },
+        "ml_workbench.serve.targets": {
+            "ml_workbench.serve.targets.DuckDBTarget": (
+                "serve/targets.html#duckdbtarget",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.DuckDBTarget._connected": (
+                "serve/targets.html#duckdbtarget._connected",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.DuckDBTarget._prepare": (
+                "serve/targets.html#duckdbtarget._prepare",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.DuckDBTarget.check": (
+                "serve/targets.html#duckdbtarget.check",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.DuckDBTarget.opened": (
+                "serve/targets.html#duckdbtarget.opened",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.DuckDBTarget.place": (
+                "serve/targets.html#duckdbtarget.place",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.ParquetTarget": (
+                "serve/targets.html#parquettarget",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.ParquetTarget.check": (
+                "serve/targets.html#parquettarget.check",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.ParquetTarget.opened": (
+                "serve/targets.html#parquettarget.opened",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.ParquetTarget.path": (
+                "serve/targets.html#parquettarget.path",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.Pending": (
+                "serve/targets.html#pending",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.PostgreSQLTarget": (
+                "serve/targets.html#postgresqltarget",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.PostgreSQLTarget._connected": (
+                "serve/targets.html#postgresqltarget._connected",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.PostgreSQLTarget._prepare": (
+                "serve/targets.html#postgresqltarget._prepare",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.PostgreSQLTarget.check": (
+                "serve/targets.html#postgresqltarget.check",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.PostgreSQLTarget.opened": (
+                "serve/targets.html#postgresqltarget.opened",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.PostgreSQLTarget.place": (
+                "serve/targets.html#postgresqltarget.place",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.PostgreSQLTarget.plain": (
+                "serve/targets.html#postgresqltarget.plain",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.Target": (
+                "serve/targets.html#target",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.Target.check": (
+                "serve/targets.html#target.check",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.Target.explaining": (
+                "serve/targets.html#target.explaining",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.Target.opened": (
+                "serve/targets.html#target.opened",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.Target.plain": (
+                "serve/targets.html#target.plain",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets._fits": ("serve/targets.html#_fits", "ml_workbench/serve/targets.py"),
+            "ml_workbench.serve.targets._options": (
+                "serve/targets.html#_options",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets._postgresql": (
+                "serve/targets.html#_postgresql",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets._unfinished": (
+                "serve/targets.html#_unfinished",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.counting": (
+                "serve/targets.html#counting",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.create_statement": (
+                "serve/targets.html#create_statement",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.open_target": (
+                "serve/targets.html#open_target",
+                "ml_workbench/serve/targets.py",
             ),
         },
     },

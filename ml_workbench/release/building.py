@@ -274,6 +274,7 @@ def files_of_run(
     allow_dirty: bool = False,  # release code that is not committed
 ) -> tuple[dict[str, bytes], Origin, str, dict[str, Any]]:  # files, origin, verdict, metrics
     "Everything that goes into a release; raises `ReleaseError` or `GateError` with what stands against it."
+    from ml_workbench.data import definitions
     from ml_workbench.model.snapshots import read_slices
 
     reports = {name: read_json(root / "reports" / f"{name}.json") for name in REPORTS}
@@ -286,7 +287,8 @@ def files_of_run(
     latest = read_slices(root / SNAPSHOTS, schema, [LATEST])
     terms = terms_for(
         params.charter, params.experiment, schema, columns, declaration_hash(run.declaration), latest,
-        predicted(run, latest, LATEST), rank_by=params.evaluate.rank_by,
+        predicted(run, latest, LATEST), activity=definitions.ACTIVITY, active_days=params.features.active_days,
+        rank_by=params.evaluate.rank_by,
     )  # fmt: skip
     told = Sources(
         params, scorer.facts, origin, reports["gate"], override,
