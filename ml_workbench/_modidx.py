@@ -6904,6 +6904,556 @@ d = {
                 "ml_workbench/plan/settings.py",
             ),
         },
+        "ml_workbench.release.building": {
+            "ml_workbench.release.building._json_bytes": (
+                "release/building.html#_json_bytes",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.files_of_run": (
+                "release/building.html#files_of_run",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.let_pass": (
+                "release/building.html#let_pass",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.metrics_of": (
+                "release/building.html#metrics_of",
+                "ml_workbench/release/building.py",
+            ),
+        },
+        "ml_workbench.release.bundle": {
+            "ml_workbench.release.bundle.Bundle": (
+                "release/bundle.html#bundle",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.Bundle.model_files": (
+                "release/bundle.html#bundle.model_files",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.Origin": (
+                "release/bundle.html#origin",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.Release": (
+                "release/bundle.html#release",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.Release.as_bytes": (
+                "release/bundle.html#release.as_bytes",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.Release.id": (
+                "release/bundle.html#release.id",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.Release.size": (
+                "release/bundle.html#release.size",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle._check_names": (
+                "release/bundle.html#_check_names",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle._output": (
+                "release/bundle.html#_output",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.build": (
+                "release/bundle.html#build",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.bundle_of": (
+                "release/bundle.html#bundle_of",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.check_parts": (
+                "release/bundle.html#check_parts",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.release_from": (
+                "release/bundle.html#release_from",
+                "ml_workbench/release/bundle.py",
+            ),
+        },
+        "ml_workbench.release.declaration": {
+            "ml_workbench.release.declaration._raw": (
+                "release/declaration.html#_raw",
+                "ml_workbench/release/declaration.py",
+            ),
+            "ml_workbench.release.declaration.columns_in": (
+                "release/declaration.html#columns_in",
+                "ml_workbench/release/declaration.py",
+            ),
+            "ml_workbench.release.declaration.declaration_bytes": (
+                "release/declaration.html#declaration_bytes",
+                "ml_workbench/release/declaration.py",
+            ),
+            "ml_workbench.release.declaration.declaration_hash": (
+                "release/declaration.html#declaration_hash",
+                "ml_workbench/release/declaration.py",
+            ),
+            "ml_workbench.release.declaration.declared_from": (
+                "release/declaration.html#declared_from",
+                "ml_workbench/release/declaration.py",
+            ),
+        },
+        "ml_workbench.release.deployment": {
+            "ml_workbench.release.deployment.Deployment": (
+                "release/deployment.html#deployment",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.Deployment.__post_init__": (
+                "release/deployment.html#deployment.__post_init__",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.Deployment.answering": (
+                "release/deployment.html#deployment.answering",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.Deployment.as_json": (
+                "release/deployment.html#deployment.as_json",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.Deployment.compares": (
+                "release/deployment.html#deployment.compares",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.Deployment.from_json": (
+                "release/deployment.html#deployment.from_json",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.Deployment.needed": (
+                "release/deployment.html#deployment.needed",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.Deployment.serves": (
+                "release/deployment.html#deployment.serves",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.Deployment.stand_in": (
+                "release/deployment.html#deployment.stand_in",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment._as_json": (
+                "release/deployment.html#_as_json",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment._check": (
+                "release/deployment.html#_check",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment._check_names": (
+                "release/deployment.html#_check_names",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment._check_once": (
+                "release/deployment.html#_check_once",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment._check_releases": (
+                "release/deployment.html#_check_releases",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment._checked_release": (
+                "release/deployment.html#_checked_release",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment._from_json": (
+                "release/deployment.html#_from_json",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment._listed": (
+                "release/deployment.html#_listed",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment._parsed": (
+                "release/deployment.html#_parsed",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment._sentence": (
+                "release/deployment.html#_sentence",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment._who": (
+                "release/deployment.html#_who",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.percent": (
+                "release/deployment.html#percent",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.sentences": (
+                "release/deployment.html#sentences",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.served_by": (
+                "release/deployment.html#served_by",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.shares": (
+                "release/deployment.html#shares",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.short": (
+                "release/deployment.html#short",
+                "ml_workbench/release/deployment.py",
+            ),
+            "ml_workbench.release.deployment.split_from": (
+                "release/deployment.html#split_from",
+                "ml_workbench/release/deployment.py",
+            ),
+        },
+        "ml_workbench.release.ledger": {
+            "ml_workbench.release.ledger.Ledger": (
+                "release/ledger.html#ledger",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.Ledger.__exit__": (
+                "release/ledger.html#ledger.__exit__",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.Ledger.__init__": (
+                "release/ledger.html#ledger.__init__",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.Ledger.__repr__": (
+                "release/ledger.html#ledger.__repr__",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.Ledger.close": (
+                "release/ledger.html#ledger.close",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.Ledger.current": (
+                "release/ledger.html#ledger.current",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.Ledger.latest_line": (
+                "release/ledger.html#ledger.latest_line",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.Ledger.lines": (
+                "release/ledger.html#ledger.lines",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.Ledger.migrate": (
+                "release/ledger.html#ledger.migrate",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.Ledger.write": (
+                "release/ledger.html#ledger.write",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.Line": (
+                "release/ledger.html#line",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.Line.deployment": (
+                "release/ledger.html#line.deployment",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger._entered": (
+                "release/ledger.html#_entered",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger._known": (
+                "release/ledger.html#_known",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger._last": (
+                "release/ledger.html#_last",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger._overtaken": (
+                "release/ledger.html#_overtaken",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.open_ledger": (
+                "release/ledger.html#open_ledger",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.operator": (
+                "release/ledger.html#operator",
+                "ml_workbench/release/ledger.py",
+            ),
+        },
+        "ml_workbench.release.loading": {
+            "ml_workbench.release.loading.Loaded": (
+                "release/loading.html#loaded",
+                "ml_workbench/release/loading.py",
+            ),
+            "ml_workbench.release.loading.Loaded.places": (
+                "release/loading.html#loaded.places",
+                "ml_workbench/release/loading.py",
+            ),
+            "ml_workbench.release.loading._read": (
+                "release/loading.html#_read",
+                "ml_workbench/release/loading.py",
+            ),
+            "ml_workbench.release.loading.load": (
+                "release/loading.html#load",
+                "ml_workbench/release/loading.py",
+            ),
+            "ml_workbench.release.loading.loaded": (
+                "release/loading.html#loaded",
+                "ml_workbench/release/loading.py",
+            ),
+        },
+        "ml_workbench.release.places": {
+            "ml_workbench.release.places.Folder": (
+                "release/places.html#folder",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Folder.children": (
+                "release/places.html#folder.children",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Folder.files": (
+                "release/places.html#folder.files",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Folder.reachable": (
+                "release/places.html#folder.reachable",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Folder.read": (
+                "release/places.html#folder.read",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Folder.sweep": (
+                "release/places.html#folder.sweep",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Folder.write": (
+                "release/places.html#folder.write",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Remote": (
+                "release/places.html#remote",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Remote.children": (
+                "release/places.html#remote.children",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Remote.files": (
+                "release/places.html#remote.files",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Remote.reachable": (
+                "release/places.html#remote.reachable",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Remote.read": (
+                "release/places.html#remote.read",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Remote.sweep": (
+                "release/places.html#remote.sweep",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.Remote.write": (
+                "release/places.html#remote.write",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places._size_of": (
+                "release/places.html#_size_of",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.opened": (
+                "release/places.html#opened",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.place_of": (
+                "release/places.html#place_of",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.shown": (
+                "release/places.html#shown",
+                "ml_workbench/release/places.py",
+            ),
+            "ml_workbench.release.places.write_whole": (
+                "release/places.html#write_whole",
+                "ml_workbench/release/places.py",
+            ),
+        },
+        "ml_workbench.release.policy": {
+            "ml_workbench.release.policy.Terms": (
+                "release/policy.html#terms",
+                "ml_workbench/release/policy.py",
+            ),
+            "ml_workbench.release.policy.Terms.as_bytes": (
+                "release/policy.html#terms.as_bytes",
+                "ml_workbench/release/policy.py",
+            ),
+            "ml_workbench.release.policy.Terms.names": (
+                "release/policy.html#terms.names",
+                "ml_workbench/release/policy.py",
+            ),
+            "ml_workbench.release.policy._cutoffs": (
+                "release/policy.html#_cutoffs",
+                "ml_workbench/release/policy.py",
+            ),
+            "ml_workbench.release.policy._problem": (
+                "release/policy.html#_problem",
+                "ml_workbench/release/policy.py",
+            ),
+            "ml_workbench.release.policy.terms_for": (
+                "release/policy.html#terms_for",
+                "ml_workbench/release/policy.py",
+            ),
+            "ml_workbench.release.policy.terms_from": (
+                "release/policy.html#terms_from",
+                "ml_workbench/release/policy.py",
+            ),
+        },
+        "ml_workbench.release.provenance": {
+            "ml_workbench.release.provenance._canonical": (
+                "release/provenance.html#_canonical",
+                "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance._git": (
+                "release/provenance.html#_git",
+                "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance.check_run": (
+                "release/provenance.html#check_run",
+                "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance.commit_of": (
+                "release/provenance.html#commit_of",
+                "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance.made_with": (
+                "release/provenance.html#made_with",
+                "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance.origin_of": (
+                "release/provenance.html#origin_of",
+                "ml_workbench/release/provenance.py",
+            ),
+        },
+        "ml_workbench.release.signing": {
+            "ml_workbench.release.signing.Keys": (
+                "release/signing.html#keys",
+                "ml_workbench/release/signing.py",
+            ),
+            "ml_workbench.release.signing._decoded": (
+                "release/signing.html#_decoded",
+                "ml_workbench/release/signing.py",
+            ),
+            "ml_workbench.release.signing._line": (
+                "release/signing.html#_line",
+                "ml_workbench/release/signing.py",
+            ),
+            "ml_workbench.release.signing.check_signature": (
+                "release/signing.html#check_signature",
+                "ml_workbench/release/signing.py",
+            ),
+            "ml_workbench.release.signing.new_keys": (
+                "release/signing.html#new_keys",
+                "ml_workbench/release/signing.py",
+            ),
+            "ml_workbench.release.signing.short_key": (
+                "release/signing.html#short_key",
+                "ml_workbench/release/signing.py",
+            ),
+            "ml_workbench.release.signing.signed": (
+                "release/signing.html#signed",
+                "ml_workbench/release/signing.py",
+            ),
+            "ml_workbench.release.signing.signers": (
+                "release/signing.html#signers",
+                "ml_workbench/release/signing.py",
+            ),
+            "ml_workbench.release.signing.trusted_from": (
+                "release/signing.html#trusted_from",
+                "ml_workbench/release/signing.py",
+            ),
+        },
+        "ml_workbench.release.store": {
+            "ml_workbench.release.store.Held": ("release/store.html#held", "ml_workbench/release/store.py"),
+            "ml_workbench.release.store.Held.order": (
+                "release/store.html#held.order",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store": ("release/store.html#store", "ml_workbench/release/store.py"),
+            "ml_workbench.release.store.Store.__init__": (
+                "release/store.html#store.__init__",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.__repr__": (
+                "release/store.html#store.__repr__",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.add": (
+                "release/store.html#store.add",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.find": (
+                "release/store.html#store.find",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.held": (
+                "release/store.html#store.held",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.ids": (
+                "release/store.html#store.ids",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.reachable": (
+                "release/store.html#store.reachable",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.read": (
+                "release/store.html#store.read",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.releases": (
+                "release/store.html#store.releases",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.sign": (
+                "release/store.html#store.sign",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.StoreAwayError": (
+                "release/store.html#storeawayerror",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store._add": ("release/store.html#_add", "ml_workbench/release/store.py"),
+            "ml_workbench.release.store._find": ("release/store.html#_find", "ml_workbench/release/store.py"),
+            "ml_workbench.release.store._held": ("release/store.html#_held", "ml_workbench/release/store.py"),
+            "ml_workbench.release.store._joined": (
+                "release/store.html#_joined",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store._none": ("release/store.html#_none", "ml_workbench/release/store.py"),
+            "ml_workbench.release.store._read": ("release/store.html#_read", "ml_workbench/release/store.py"),
+            "ml_workbench.release.store._write": (
+                "release/store.html#_write",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.asking": (
+                "release/store.html#asking",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.check_listing": (
+                "release/store.html#check_listing",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.checked_file": (
+                "release/store.html#checked_file",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.manifest_named": (
+                "release/store.html#manifest_named",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.short": ("release/store.html#short", "ml_workbench/release/store.py"),
+        },
         "ml_workbench.run.catalogue": {
             "ml_workbench.run.catalogue._cells": (
                 "run/catalogue.html#_cells",
@@ -7649,6 +8199,37 @@ d = {
                 "ml_workbench/run/truth.py",
             ),
         },
+        "ml_workbench.serve.access": {
+            "ml_workbench.serve.access.Buckets": (
+                "serve/access.html#buckets",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access.Buckets.wait": (
+                "serve/access.html#buckets.wait",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access.Tokens": ("serve/access.html#tokens", "ml_workbench/serve/access.py"),
+            "ml_workbench.serve.access.Tokens.client": (
+                "serve/access.html#tokens.client",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access.Tokens.needed": (
+                "serve/access.html#tokens.needed",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access.Tokens.refresh": (
+                "serve/access.html#tokens.refresh",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access._digest": (
+                "serve/access.html#_digest",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access.digests_of": (
+                "serve/access.html#digests_of",
+                "ml_workbench/serve/access.py",
+            ),
+        },
         "ml_workbench.serve.designs": {
             "ml_workbench.serve.designs._changed_parts": (
                 "serve/designs.html#_changed_parts",
@@ -7771,6 +8352,145 @@ d = {
                 "ml_workbench/serve/hashing.py",
             ),
         },
+        "ml_workbench.serve.listing": {
+            "ml_workbench.serve.listing.Listed": (
+                "serve/listing.html#listed",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.One": ("serve/listing.html#one", "ml_workbench/serve/listing.py"),
+            "ml_workbench.serve.listing.Ranking": (
+                "serve/listing.html#ranking",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing._number": (
+                "serve/listing.html#_number",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.expected_value": (
+                "serve/listing.html#expected_value",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.kind_of": (
+                "serve/listing.html#kind_of",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.list_units": (
+                "serve/listing.html#list_units",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.one": ("serve/listing.html#one", "ml_workbench/serve/listing.py"),
+            "ml_workbench.serve.listing.ranking_by_rule": (
+                "serve/listing.html#ranking_by_rule",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.ranking_of": (
+                "serve/listing.html#ranking_of",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.tie_order": (
+                "serve/listing.html#tie_order",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.within_capacity": (
+                "serve/listing.html#within_capacity",
+                "ml_workbench/serve/listing.py",
+            ),
+        },
+        "ml_workbench.serve.logs": {
+            "ml_workbench.serve.logs.Log": ("serve/logs.html#log", "ml_workbench/serve/logs.py"),
+            "ml_workbench.serve.logs.Log.change": (
+                "serve/logs.html#log.change",
+                "ml_workbench/serve/logs.py",
+            ),
+            "ml_workbench.serve.logs.Log.say": ("serve/logs.html#log.say", "ml_workbench/serve/logs.py"),
+        },
+        "ml_workbench.serve.online": {
+            "ml_workbench.serve.online.Online": ("serve/online.html#online", "ml_workbench/serve/online.py"),
+            "ml_workbench.serve.online.Online.column": (
+                "serve/online.html#online.column",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.Online.index": (
+                "serve/online.html#online.index",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.Online.matrix": (
+                "serve/online.html#online.matrix",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.Online.row": (
+                "serve/online.html#online.row",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.Stored": ("serve/online.html#stored", "ml_workbench/serve/online.py"),
+            "ml_workbench.serve.online._as_json": (
+                "serve/online.html#_as_json",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._chunks": (
+                "serve/online.html#_chunks",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._columns_of": (
+                "serve/online.html#_columns_of",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._make_room": (
+                "serve/online.html#_make_room",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._newest": (
+                "serve/online.html#_newest",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._numbers": (
+                "serve/online.html#_numbers",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._parts": ("serve/online.html#_parts", "ml_workbench/serve/online.py"),
+            "ml_workbench.serve.online.latest_as_of": (
+                "serve/online.html#latest_as_of",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.read_online": (
+                "serve/online.html#read_online",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.write_online": (
+                "serve/online.html#write_online",
+                "ml_workbench/serve/online.py",
+            ),
+        },
+        "ml_workbench.serve.problems": {
+            "ml_workbench.serve.problems.Kind": (
+                "serve/problems.html#kind",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.Problem": (
+                "serve/problems.html#problem",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.Problem.__init__": (
+                "serve/problems.html#problem.__init__",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.Problem.as_bytes": (
+                "serve/problems.html#problem.as_bytes",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.Problem.as_json": (
+                "serve/problems.html#problem.as_json",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.Problem.status": (
+                "serve/problems.html#problem.status",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.quoted": (
+                "serve/problems.html#quoted",
+                "ml_workbench/serve/problems.py",
+            ),
+        },
         "ml_workbench.serve.records": {
             "ml_workbench.serve.records.Frozen": (
                 "serve/records.html#frozen",
@@ -7853,6 +8573,36 @@ d = {
                 "ml_workbench/serve/records.py",
             ),
         },
+        "ml_workbench.serve.requests": {
+            "ml_workbench.serve.requests.Asked": (
+                "serve/requests.html#asked",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.Question": (
+                "serve/requests.html#question",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.asked": (
+                "serve/requests.html#asked",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.loaded": (
+                "serve/requests.html#loaded",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.question_in": (
+                "serve/requests.html#question_in",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.time_in": (
+                "serve/requests.html#time_in",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.unit_in": (
+                "serve/requests.html#unit_in",
+                "ml_workbench/serve/requests.py",
+            ),
+        },
         "ml_workbench.serve.routing": {
             "ml_workbench.serve.routing.Assignment": (
                 "serve/routing.html#assignment",
@@ -7918,6 +8668,10 @@ d = {
             ),
             "ml_workbench.serve.routing.Router.assign_many": (
                 "serve/routing.html#router.assign_many",
+                "ml_workbench/serve/routing.py",
+            ),
+            "ml_workbench.serve.routing.Router.place": (
+                "serve/routing.html#router.place",
                 "ml_workbench/serve/routing.py",
             ),
             "ml_workbench.serve.routing.Router.sql": (
@@ -8145,6 +8899,52 @@ d = {
             "ml_workbench.serve.spool.write_whole": (
                 "serve/spool.html#write_whole",
                 "ml_workbench/serve/spool.py",
+            ),
+        },
+        "ml_workbench.serve.statistics": {
+            "ml_workbench.serve.statistics.Statistics": (
+                "serve/statistics.html#statistics",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.Statistics.as_json": (
+                "serve/statistics.html#statistics.as_json",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.Statistics.took": (
+                "serve/statistics.html#statistics.took",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics._Collected": (
+                "serve/statistics.html#_collected",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics._Collected.collect": (
+                "serve/statistics.html#_collected.collect",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics._Collected.describe": (
+                "serve/statistics.html#_collected.describe",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.exposition": (
+                "serve/statistics.html#exposition",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.leave": (
+                "serve/statistics.html#leave",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.others": (
+                "serve/statistics.html#others",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.statistics_from": (
+                "serve/statistics.html#statistics_from",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.together": (
+                "serve/statistics.html#together",
+                "ml_workbench/serve/statistics.py",
             ),
         },
     },

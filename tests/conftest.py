@@ -1,6 +1,7 @@
 """What the tests share. Services come from tests/services.py, which `make test` puts around pytest."""
 
 import atexit
+import importlib.util
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -49,6 +51,15 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def root() -> Path:
     "The project's root."
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def small() -> ModuleType:
+    "A shop in miniature and real releases of it: `small.small_bundle('xgboost', seed=2)` takes under a second."
+    spec = importlib.util.spec_from_file_location("small", ROOT / "tests" / "release" / "small.py")
+    sys.modules["small"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

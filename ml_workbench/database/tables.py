@@ -130,6 +130,7 @@ _table(
     _known("reason"),
     _perhaps("previous", sa.Integer),
     _perhaps("restores", sa.Integer),  # the line whose state a rollback brought back
+    _perhaps("condemned"),  # the release that a rollback took out of traffic
 )
 _table(
     "served",

@@ -38,6 +38,7 @@ def _ledger() -> None:
         _known("reason"),
         sa.Column("previous", sa.Integer),
         sa.Column("restores", sa.Integer),
+        sa.Column("condemned", sa.Text),
     )
 
 
