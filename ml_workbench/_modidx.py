@@ -9183,6 +9183,61 @@ d = {
                 "ml_workbench/serve/extracts.py",
             ),
         },
+        "ml_workbench.serve.fitting": {
+            "ml_workbench.serve.fitting.Column": (
+                "serve/fitting.html#column",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting.Column.fit": (
+                "serve/fitting.html#column.fit",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting._clock": (
+                "serve/fitting.html#_clock",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting._clocks": (
+                "serve/fitting.html#_clocks",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting._numbers": (
+                "serve/fitting.html#_numbers",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting._picked": (
+                "serve/fitting.html#_picked",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting._short": (
+                "serve/fitting.html#_short",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting._texts": (
+                "serve/fitting.html#_texts",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting._truths": (
+                "serve/fitting.html#_truths",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting._wholes": (
+                "serve/fitting.html#_wholes",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting.columns_of": (
+                "serve/fitting.html#columns_of",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting.fit": ("serve/fitting.html#fit", "ml_workbench/serve/fitting.py"),
+            "ml_workbench.serve.fitting.gathered": (
+                "serve/fitting.html#gathered",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting.tables_in": (
+                "serve/fitting.html#tables_in",
+                "ml_workbench/serve/fitting.py",
+            ),
+        },
         "ml_workbench.serve.following": {
             "ml_workbench.serve.following.Follower": (
                 "serve/following.html#follower",
