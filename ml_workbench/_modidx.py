@@ -6905,8 +6905,28 @@ d = {
             ),
         },
         "ml_workbench.release.building": {
+            "ml_workbench.release.building.Run": (
+                "release/building.html#run",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building._all_metrics": (
+                "release/building.html#_all_metrics",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building._columns": (
+                "release/building.html#_columns",
+                "ml_workbench/release/building.py",
+            ),
             "ml_workbench.release.building._json_bytes": (
                 "release/building.html#_json_bytes",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building._lock_of": (
+                "release/building.html#_lock_of",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.check_reports": (
+                "release/building.html#check_reports",
                 "ml_workbench/release/building.py",
             ),
             "ml_workbench.release.building.files_of_run": (
@@ -6917,8 +6937,32 @@ d = {
                 "release/building.html#let_pass",
                 "ml_workbench/release/building.py",
             ),
+            "ml_workbench.release.building.listed": (
+                "release/building.html#listed",
+                "ml_workbench/release/building.py",
+            ),
             "ml_workbench.release.building.metrics_of": (
                 "release/building.html#metrics_of",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.model_of": (
+                "release/building.html#model_of",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.predicted": (
+                "release/building.html#predicted",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.read_run": (
+                "release/building.html#read_run",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.reference_in": (
+                "release/building.html#reference_in",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.slices_of": (
+                "release/building.html#slices_of",
                 "ml_workbench/release/building.py",
             ),
         },
@@ -6975,6 +7019,61 @@ d = {
                 "release/bundle.html#release_from",
                 "ml_workbench/release/bundle.py",
             ),
+        },
+        "ml_workbench.release.card": {
+            "ml_workbench.release.card.Sources": (
+                "release/card.html#sources",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card.Sources.judged": (
+                "release/card.html#sources.judged",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card.Sources.money": (
+                "release/card.html#sources.money",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._data": ("release/card.html#_data", "ml_workbench/release/card.py"),
+            "ml_workbench.release.card._details": (
+                "release/card.html#_details",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._fairness": (
+                "release/card.html#_fairness",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._interval": (
+                "release/card.html#_interval",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._limits": (
+                "release/card.html#_limits",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._passed": (
+                "release/card.html#_passed",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._purpose": (
+                "release/card.html#_purpose",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._results": (
+                "release/card.html#_results",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._section": (
+                "release/card.html#_section",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._table": ("release/card.html#_table", "ml_workbench/release/card.py"),
+            "ml_workbench.release.card._weak": ("release/card.html#_weak", "ml_workbench/release/card.py"),
+            "ml_workbench.release.card.card_of": (
+                "release/card.html#card_of",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card.code": ("release/card.html#code", "ml_workbench/release/card.py"),
+            "ml_workbench.release.card.plain": ("release/card.html#plain", "ml_workbench/release/card.py"),
         },
         "ml_workbench.release.declaration": {
             "ml_workbench.release.declaration._raw": (
@@ -7107,6 +7206,72 @@ d = {
                 "release/deployment.html#split_from",
                 "ml_workbench/release/deployment.py",
             ),
+        },
+        "ml_workbench.release.diff": {
+            "ml_workbench.release.diff.Change": ("release/diff.html#change", "ml_workbench/release/diff.py"),
+            "ml_workbench.release.diff.Diff": ("release/diff.html#diff", "ml_workbench/release/diff.py"),
+            "ml_workbench.release.diff.Diff.as_json": (
+                "release/diff.html#diff.as_json",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff.Figure": ("release/diff.html#figure", "ml_workbench/release/diff.py"),
+            "ml_workbench.release.diff.Figure.difference": (
+                "release/diff.html#figure.difference",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff.Figure.shown": (
+                "release/diff.html#figure.shown",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._about": ("release/diff.html#_about", "ml_workbench/release/diff.py"),
+            "ml_workbench.release.diff._capital": (
+                "release/diff.html#_capital",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._changed": (
+                "release/diff.html#_changed",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._columns": (
+                "release/diff.html#_columns",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._counted": (
+                "release/diff.html#_counted",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._declared": (
+                "release/diff.html#_declared",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._gains": ("release/diff.html#_gains", "ml_workbench/release/diff.py"),
+            "ml_workbench.release.diff._inputs": (
+                "release/diff.html#_inputs",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._sentences": (
+                "release/diff.html#_sentences",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._text": ("release/diff.html#_text", "ml_workbench/release/diff.py"),
+            "ml_workbench.release.diff.as_lines": (
+                "release/diff.html#as_lines",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff.changes": (
+                "release/diff.html#changes",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff.comparable": (
+                "release/diff.html#comparable",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff.diff": ("release/diff.html#diff", "ml_workbench/release/diff.py"),
+            "ml_workbench.release.diff.figures": (
+                "release/diff.html#figures",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff.flat": ("release/diff.html#flat", "ml_workbench/release/diff.py"),
         },
         "ml_workbench.release.ledger": {
             "ml_workbench.release.ledger.Ledger": (
@@ -7335,29 +7500,131 @@ d = {
             ),
         },
         "ml_workbench.release.provenance": {
-            "ml_workbench.release.provenance._canonical": (
-                "release/provenance.html#_canonical",
-                "ml_workbench/release/provenance.py",
-            ),
             "ml_workbench.release.provenance._git": (
                 "release/provenance.html#_git",
                 "ml_workbench/release/provenance.py",
             ),
-            "ml_workbench.release.provenance.check_run": (
-                "release/provenance.html#check_run",
+            "ml_workbench.release.provenance._locked": (
+                "release/provenance.html#_locked",
+                "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance._md5": (
+                "release/provenance.html#_md5",
+                "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance._plain": (
+                "release/provenance.html#_plain",
+                "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance.check_committed": (
+                "release/provenance.html#check_committed",
                 "ml_workbench/release/provenance.py",
             ),
             "ml_workbench.release.provenance.commit_of": (
                 "release/provenance.html#commit_of",
                 "ml_workbench/release/provenance.py",
             ),
+            "ml_workbench.release.provenance.dvc_hash": (
+                "release/provenance.html#dvc_hash",
+                "ml_workbench/release/provenance.py",
+            ),
             "ml_workbench.release.provenance.made_with": (
                 "release/provenance.html#made_with",
+                "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance.not_of_this_run": (
+                "release/provenance.html#not_of_this_run",
                 "ml_workbench/release/provenance.py",
             ),
             "ml_workbench.release.provenance.origin_of": (
                 "release/provenance.html#origin_of",
                 "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance.section_hash": (
+                "release/provenance.html#section_hash",
+                "ml_workbench/release/provenance.py",
+            ),
+        },
+        "ml_workbench.release.reference": {
+            "ml_workbench.release.reference.Categories": (
+                "release/reference.html#categories",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.Numbers": (
+                "release/reference.html#numbers",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.Numbers.finite": (
+                "release/reference.html#numbers.finite",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.Slice": (
+                "release/reference.html#slice",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._column": (
+                "release/reference.html#_column",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._counts": (
+                "release/reference.html#_counts",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._either": (
+                "release/reference.html#_either",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._extent": (
+                "release/reference.html#_extent",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._finite": (
+                "release/reference.html#_finite",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._line": (
+                "release/reference.html#_line",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._scores": (
+                "release/reference.html#_scores",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._summary": (
+                "release/reference.html#_summary",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.added": (
+                "release/reference.html#added",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.categories": (
+                "release/reference.html#categories",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.edges_of": (
+                "release/reference.html#edges_of",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.levels_of": (
+                "release/reference.html#levels_of",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.numbers": (
+                "release/reference.html#numbers",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.reference_bytes": (
+                "release/reference.html#reference_bytes",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.reference_from": (
+                "release/reference.html#reference_from",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.reference_of": (
+                "release/reference.html#reference_of",
+                "ml_workbench/release/reference.py",
             ),
         },
         "ml_workbench.release.signing": {
@@ -7602,6 +7869,100 @@ d = {
             "ml_workbench.release.undoing.target": (
                 "release/undoing.html#target",
                 "ml_workbench/release/undoing.py",
+            ),
+        },
+        "ml_workbench.release.verification": {
+            "ml_workbench.release.verification.Check": (
+                "release/verification.html#check",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Check.line": (
+                "release/verification.html#check.line",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection": (
+                "release/verification.html#inspection",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.__init__": (
+                "release/verification.html#inspection.__init__",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection._bytes": (
+                "release/verification.html#inspection._bytes",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.files": (
+                "release/verification.html#inspection.files",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.golden": (
+                "release/verification.html#inspection.golden",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.hashes": (
+                "release/verification.html#inspection.hashes",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.manifest": (
+                "release/verification.html#inspection.manifest",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.parity": (
+                "release/verification.html#inspection.parity",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.parts": (
+                "release/verification.html#inspection.parts",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.quarantine": (
+                "release/verification.html#inspection.quarantine",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.reference": (
+                "release/verification.html#inspection.reference",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.signature": (
+                "release/verification.html#inspection.signature",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification._looked": (
+                "release/verification.html#_looked",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification._run_of": (
+                "release/verification.html#_run_of",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification._value": (
+                "release/verification.html#_value",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.apart": (
+                "release/verification.html#apart",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.check_counts": (
+                "release/verification.html#check_counts",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.named_rows": (
+                "release/verification.html#named_rows",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.same_summaries": (
+                "release/verification.html#same_summaries",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.summarised_again": (
+                "release/verification.html#summarised_again",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.verified": (
+                "release/verification.html#verified",
+                "ml_workbench/release/verification.py",
             ),
         },
         "ml_workbench.run.catalogue": {
@@ -8304,6 +8665,64 @@ d = {
             "ml_workbench.run.reasons.changes": ("run/reasons.html#changes", "ml_workbench/run/reasons.py"),
             "ml_workbench.run.reasons.reasons": ("run/reasons.html#reasons", "ml_workbench/run/reasons.py"),
         },
+        "ml_workbench.run.releases": {
+            "ml_workbench.run.releases._aligned": (
+                "run/releases.html#_aligned",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases._opened": (
+                "run/releases.html#_opened",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases._say": ("run/releases.html#_say", "ml_workbench/run/releases.py"),
+            "ml_workbench.run.releases.create": ("run/releases.html#create", "ml_workbench/run/releases.py"),
+            "ml_workbench.run.releases.create_release": (
+                "run/releases.html#create_release",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.diff_command": (
+                "run/releases.html#diff_command",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.earned_words": (
+                "run/releases.html#earned_words",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.facts_of": (
+                "run/releases.html#facts_of",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.keys": ("run/releases.html#keys", "ml_workbench/run/releases.py"),
+            "ml_workbench.run.releases.line_of": (
+                "run/releases.html#line_of",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.list_command": (
+                "run/releases.html#list_command",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.release": (
+                "run/releases.html#release",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.show": ("run/releases.html#show", "ml_workbench/run/releases.py"),
+            "ml_workbench.run.releases.sign": ("run/releases.html#sign", "ml_workbench/run/releases.py"),
+            "ml_workbench.run.releases.signed_bundle": (
+                "run/releases.html#signed_bundle",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.signed_words": (
+                "run/releases.html#signed_words",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.verify": ("run/releases.html#verify", "ml_workbench/run/releases.py"),
+        },
+        "ml_workbench.run.serving": {
+            "ml_workbench.run.serving.serve_command": (
+                "run/serving.html#serve_command",
+                "ml_workbench/run/serving.py",
+            )
+        },
         "ml_workbench.run.stages": {
             "ml_workbench.run.stages.Lock": ("run/stages.html#lock", "ml_workbench/run/stages.py"),
             "ml_workbench.run.stages.Lock.note": ("run/stages.html#lock.note", "ml_workbench/run/stages.py"),
@@ -8395,6 +8814,288 @@ d = {
                 "ml_workbench/run/truth.py",
             ),
         },
+        "ml_workbench.serve.access": {
+            "ml_workbench.serve.access.Buckets": (
+                "serve/access.html#buckets",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access.Buckets.wait": (
+                "serve/access.html#buckets.wait",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access.Tokens": ("serve/access.html#tokens", "ml_workbench/serve/access.py"),
+            "ml_workbench.serve.access.Tokens.client": (
+                "serve/access.html#tokens.client",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access.Tokens.needed": (
+                "serve/access.html#tokens.needed",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access.Tokens.refresh": (
+                "serve/access.html#tokens.refresh",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access._digest": (
+                "serve/access.html#_digest",
+                "ml_workbench/serve/access.py",
+            ),
+            "ml_workbench.serve.access.digests_of": (
+                "serve/access.html#digests_of",
+                "ml_workbench/serve/access.py",
+            ),
+        },
+        "ml_workbench.serve.answering": {
+            "ml_workbench.serve.answering.Answering": (
+                "serve/answering.html#answering",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Answering.client": (
+                "serve/answering.html#answering.client",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Answering.decide": (
+                "serve/answering.html#answering.decide",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Answering.lost": (
+                "serve/answering.html#answering.lost",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Answering.outcomes": (
+                "serve/answering.html#answering.outcomes",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Names": (
+                "serve/answering.html#names",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Names.__call__": (
+                "serve/answering.html#names.__call__",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Names.__init__": (
+                "serve/answering.html#names.__init__",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Recent": (
+                "serve/answering.html#recent",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Recent.again": (
+                "serve/answering.html#recent.again",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Recent.answer": (
+                "serve/answering.html#recent.answer",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Recent.keep": (
+                "serve/answering.html#recent.keep",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Response": (
+                "serve/answering.html#response",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering._counted": (
+                "serve/answering.html#_counted",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering._many": (
+                "serve/answering.html#_many",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering._merged": (
+                "serve/answering.html#_merged",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering._record": (
+                "serve/answering.html#_record",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering._single": (
+                "serve/answering.html#_single",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.refusal": (
+                "serve/answering.html#refusal",
+                "ml_workbench/serve/answering.py",
+            ),
+        },
+        "ml_workbench.serve.api": {
+            "ml_workbench.serve.api.Entrance": ("serve/api.html#entrance", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.Entrance.__call__": (
+                "serve/api.html#entrance.__call__",
+                "ml_workbench/serve/api.py",
+            ),
+            "ml_workbench.serve.api.Entrance._body": (
+                "serve/api.html#entrance._body",
+                "ml_workbench/serve/api.py",
+            ),
+            "ml_workbench.serve.api.Entrance._broken": (
+                "serve/api.html#entrance._broken",
+                "ml_workbench/serve/api.py",
+            ),
+            "ml_workbench.serve.api.Entrance._passed": (
+                "serve/api.html#entrance._passed",
+                "ml_workbench/serve/api.py",
+            ),
+            "ml_workbench.serve.api._counted": ("serve/api.html#_counted", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._decisions": ("serve/api.html#_decisions", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._model": ("serve/api.html#_model", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._once": ("serve/api.html#_once", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._operations": ("serve/api.html#_operations", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._outcomes": ("serve/api.html#_outcomes", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._problems": ("serve/api.html#_problems", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._reply": ("serve/api.html#_reply", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._rest": ("serve/api.html#_rest", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._sent": ("serve/api.html#_sent", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._told": ("serve/api.html#_told", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.body_of": ("serve/api.html#body_of", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.durable": ("serve/api.html#durable", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.gauges": ("serve/api.html#gauges", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.in_force": ("serve/api.html#in_force", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.make_app": ("serve/api.html#make_app", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.readiness": ("serve/api.html#readiness", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.recorded": ("serve/api.html#recorded", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.request_id_in": (
+                "serve/api.html#request_id_in",
+                "ml_workbench/serve/api.py",
+            ),
+        },
+        "ml_workbench.serve.deciding": {
+            "ml_workbench.serve.deciding.Decider": (
+                "serve/deciding.html#decider",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Decider.__init__": (
+                "serve/deciding.html#decider.__init__",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Decider._intake": (
+                "serve/deciding.html#decider._intake",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Decider.decide": (
+                "serve/deciding.html#decider.decide",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Decision": (
+                "serve/deciding.html#decision",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Intake": (
+                "serve/deciding.html#intake",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Intake._names_wrong": (
+                "serve/deciding.html#intake._names_wrong",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Intake._of": (
+                "serve/deciding.html#intake._of",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Intake._value_wrong": (
+                "serve/deciding.html#intake._value_wrong",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Intake.kinds": (
+                "serve/deciding.html#intake.kinds",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Intake.row": (
+                "serve/deciding.html#intake.row",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Known": (
+                "serve/deciding.html#known",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Row": ("serve/deciding.html#row", "ml_workbench/serve/deciding.py"),
+            "ml_workbench.serve.deciding.Said": (
+                "serve/deciding.html#said",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Way": ("serve/deciding.html#way", "ml_workbench/serve/deciding.py"),
+            "ml_workbench.serve.deciding._cluster": (
+                "serve/deciding.html#_cluster",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._decision": (
+                "serve/deciding.html#_decision",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._fallen_back": (
+                "serve/deciding.html#_fallen_back",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._feature": (
+                "serve/deciding.html#_feature",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._finite": (
+                "serve/deciding.html#_finite",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._kept": (
+                "serve/deciding.html#_kept",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._looked_up": (
+                "serve/deciding.html#_looked_up",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._plain": (
+                "serve/deciding.html#_plain",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._prediction": (
+                "serve/deciding.html#_prediction",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._ranking": (
+                "serve/deciding.html#_ranking",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._score": (
+                "serve/deciding.html#_score",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._scored": (
+                "serve/deciding.html#_scored",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._told": (
+                "serve/deciding.html#_told",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._trait": (
+                "serve/deciding.html#_trait",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._worked_out": (
+                "serve/deciding.html#_worked_out",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.design_of": (
+                "serve/deciding.html#design_of",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.known_units": (
+                "serve/deciding.html#known_units",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.matrix_of": (
+                "serve/deciding.html#matrix_of",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.ways_of": (
+                "serve/deciding.html#ways_of",
+                "ml_workbench/serve/deciding.py",
+            ),
+        },
         "ml_workbench.serve.designs": {
             "ml_workbench.serve.designs._changed_parts": (
                 "serve/designs.html#_changed_parts",
@@ -8424,6 +9125,179 @@ d = {
             "ml_workbench.serve.designs.same_assignment": (
                 "serve/designs.html#same_assignment",
                 "ml_workbench/serve/designs.py",
+            ),
+        },
+        "ml_workbench.serve.documents": {
+            "ml_workbench.serve.documents._content": (
+                "serve/documents.html#_content",
+                "ml_workbench/serve/documents.py",
+            ),
+            "ml_workbench.serve.documents.answers": (
+                "serve/documents.html#answers",
+                "ml_workbench/serve/documents.py",
+            ),
+        },
+        "ml_workbench.serve.extracts": {
+            "ml_workbench.serve.extracts.Known": (
+                "serve/extracts.html#known",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts.Known.features": (
+                "serve/extracts.html#known.features",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts.Until": (
+                "serve/extracts.html#until",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts.Until.relation": (
+                "serve/extracts.html#until.relation",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts.Until.tables": (
+                "serve/extracts.html#until.tables",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts._part": (
+                "serve/extracts.html#_part",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts._reach": (
+                "serve/extracts.html#_reach",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts._read_by": (
+                "serve/extracts.html#_read_by",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts.known_at": (
+                "serve/extracts.html#known_at",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts.needed_tables": (
+                "serve/extracts.html#needed_tables",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts.reduced": (
+                "serve/extracts.html#reduced",
+                "ml_workbench/serve/extracts.py",
+            ),
+        },
+        "ml_workbench.serve.fitting": {
+            "ml_workbench.serve.fitting.Column": (
+                "serve/fitting.html#column",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting.Column.fit": (
+                "serve/fitting.html#column.fit",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting._clock": (
+                "serve/fitting.html#_clock",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting._clocks": (
+                "serve/fitting.html#_clocks",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting._numbers": (
+                "serve/fitting.html#_numbers",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting._picked": (
+                "serve/fitting.html#_picked",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting._short": (
+                "serve/fitting.html#_short",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting._texts": (
+                "serve/fitting.html#_texts",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting._truths": (
+                "serve/fitting.html#_truths",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting._wholes": (
+                "serve/fitting.html#_wholes",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting.columns_of": (
+                "serve/fitting.html#columns_of",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting.fit": ("serve/fitting.html#fit", "ml_workbench/serve/fitting.py"),
+            "ml_workbench.serve.fitting.gathered": (
+                "serve/fitting.html#gathered",
+                "ml_workbench/serve/fitting.py",
+            ),
+            "ml_workbench.serve.fitting.tables_in": (
+                "serve/fitting.html#tables_in",
+                "ml_workbench/serve/fitting.py",
+            ),
+        },
+        "ml_workbench.serve.following": {
+            "ml_workbench.serve.following.Follower": (
+                "serve/following.html#follower",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.Follower.__post_init__": (
+                "serve/following.html#follower.__post_init__",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.Follower._watched": (
+                "serve/following.html#follower._watched",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.Follower.look": (
+                "serve/following.html#follower.look",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.Follower.run": (
+                "serve/following.html#follower.run",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.Follower.start": (
+                "serve/following.html#follower.start",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.Follower.stop": (
+                "serve/following.html#follower.stop",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following._change_over": (
+                "serve/following.html#_change_over",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following._follow": (
+                "serve/following.html#_follow",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following._refresh_online": (
+                "serve/following.html#_refresh_online",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following._release": (
+                "serve/following.html#_release",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following._wanted": (
+                "serve/following.html#_wanted",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.remember": (
+                "serve/following.html#remember",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.remembered": (
+                "serve/following.html#remembered",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.resting_units": (
+                "serve/following.html#resting_units",
+                "ml_workbench/serve/following.py",
             ),
         },
         "ml_workbench.serve.hashing": {
@@ -8460,6 +9334,149 @@ d = {
             "ml_workbench.serve.hashing.texts_of": (
                 "serve/hashing.html#texts_of",
                 "ml_workbench/serve/hashing.py",
+            ),
+        },
+        "ml_workbench.serve.listing": {
+            "ml_workbench.serve.listing.Listed": (
+                "serve/listing.html#listed",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.One": ("serve/listing.html#one", "ml_workbench/serve/listing.py"),
+            "ml_workbench.serve.listing.Ranking": (
+                "serve/listing.html#ranking",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing._number": (
+                "serve/listing.html#_number",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing._value_of_one": (
+                "serve/listing.html#_value_of_one",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.expected_value": (
+                "serve/listing.html#expected_value",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.kind_of": (
+                "serve/listing.html#kind_of",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.list_units": (
+                "serve/listing.html#list_units",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.one": ("serve/listing.html#one", "ml_workbench/serve/listing.py"),
+            "ml_workbench.serve.listing.ranking_by_rule": (
+                "serve/listing.html#ranking_by_rule",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.ranking_of": (
+                "serve/listing.html#ranking_of",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.tie_order": (
+                "serve/listing.html#tie_order",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing.within_capacity": (
+                "serve/listing.html#within_capacity",
+                "ml_workbench/serve/listing.py",
+            ),
+        },
+        "ml_workbench.serve.logs": {
+            "ml_workbench.serve.logs.Log": ("serve/logs.html#log", "ml_workbench/serve/logs.py"),
+            "ml_workbench.serve.logs.Log.change": (
+                "serve/logs.html#log.change",
+                "ml_workbench/serve/logs.py",
+            ),
+            "ml_workbench.serve.logs.Log.say": ("serve/logs.html#log.say", "ml_workbench/serve/logs.py"),
+        },
+        "ml_workbench.serve.online": {
+            "ml_workbench.serve.online.Online": ("serve/online.html#online", "ml_workbench/serve/online.py"),
+            "ml_workbench.serve.online.Online.column": (
+                "serve/online.html#online.column",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.Online.index": (
+                "serve/online.html#online.index",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.Online.matrix": (
+                "serve/online.html#online.matrix",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.Online.row": (
+                "serve/online.html#online.row",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.Stored": ("serve/online.html#stored", "ml_workbench/serve/online.py"),
+            "ml_workbench.serve.online._as_json": (
+                "serve/online.html#_as_json",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._chunks": (
+                "serve/online.html#_chunks",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._columns_of": (
+                "serve/online.html#_columns_of",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._make_room": (
+                "serve/online.html#_make_room",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._newest": (
+                "serve/online.html#_newest",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._numbers": (
+                "serve/online.html#_numbers",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online._parts": ("serve/online.html#_parts", "ml_workbench/serve/online.py"),
+            "ml_workbench.serve.online.latest_as_of": (
+                "serve/online.html#latest_as_of",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.read_online": (
+                "serve/online.html#read_online",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.write_online": (
+                "serve/online.html#write_online",
+                "ml_workbench/serve/online.py",
+            ),
+        },
+        "ml_workbench.serve.problems": {
+            "ml_workbench.serve.problems.Kind": (
+                "serve/problems.html#kind",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.Problem": (
+                "serve/problems.html#problem",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.Problem.__init__": (
+                "serve/problems.html#problem.__init__",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.Problem.as_bytes": (
+                "serve/problems.html#problem.as_bytes",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.Problem.as_json": (
+                "serve/problems.html#problem.as_json",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.Problem.status": (
+                "serve/problems.html#problem.status",
+                "ml_workbench/serve/problems.py",
+            ),
+            "ml_workbench.serve.problems.quoted": (
+                "serve/problems.html#quoted",
+                "ml_workbench/serve/problems.py",
             ),
         },
         "ml_workbench.serve.records": {
@@ -8544,6 +9561,36 @@ d = {
                 "ml_workbench/serve/records.py",
             ),
         },
+        "ml_workbench.serve.requests": {
+            "ml_workbench.serve.requests.Asked": (
+                "serve/requests.html#asked",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.Question": (
+                "serve/requests.html#question",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.asked": (
+                "serve/requests.html#asked",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.loaded": (
+                "serve/requests.html#loaded",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.question_in": (
+                "serve/requests.html#question_in",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.time_in": (
+                "serve/requests.html#time_in",
+                "ml_workbench/serve/requests.py",
+            ),
+            "ml_workbench.serve.requests.unit_in": (
+                "serve/requests.html#unit_in",
+                "ml_workbench/serve/requests.py",
+            ),
+        },
         "ml_workbench.serve.routing": {
             "ml_workbench.serve.routing.Assignment": (
                 "serve/routing.html#assignment",
@@ -8611,6 +9658,10 @@ d = {
                 "serve/routing.html#router.assign_many",
                 "ml_workbench/serve/routing.py",
             ),
+            "ml_workbench.serve.routing.Router.place": (
+                "serve/routing.html#router.place",
+                "ml_workbench/serve/routing.py",
+            ),
             "ml_workbench.serve.routing.Router.sql": (
                 "serve/routing.html#router.sql",
                 "ml_workbench/serve/routing.py",
@@ -8638,6 +9689,413 @@ d = {
             "ml_workbench.serve.routing.places_of": (
                 "serve/routing.html#places_of",
                 "ml_workbench/serve/routing.py",
+            ),
+        },
+        "ml_workbench.serve.segments": {
+            "ml_workbench.serve.segments.Frame": (
+                "serve/segments.html#frame",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.Position": (
+                "serve/segments.html#position",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.Segment": (
+                "serve/segments.html#segment",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments._rows": (
+                "serve/segments.html#_rows",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments._served": (
+                "serve/segments.html#_served",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.closed": (
+                "serve/segments.html#closed",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.find": (
+                "serve/segments.html#find",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.frame_at": (
+                "serve/segments.html#frame_at",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.framed": (
+                "serve/segments.html#framed",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.frames": (
+                "serve/segments.html#frames",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.name_of": (
+                "serve/segments.html#name_of",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.put": ("serve/segments.html#put", "ml_workbench/serve/segments.py"),
+            "ml_workbench.serve.segments.read": (
+                "serve/segments.html#read",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.read_positions": (
+                "serve/segments.html#read_positions",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.segments": (
+                "serve/segments.html#segments",
+                "ml_workbench/serve/segments.py",
+            ),
+            "ml_workbench.serve.segments.write_positions": (
+                "serve/segments.html#write_positions",
+                "ml_workbench/serve/segments.py",
+            ),
+        },
+        "ml_workbench.serve.service": {
+            "ml_workbench.serve.service.Companion": (
+                "serve/service.html#companion",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.Companion._attend": (
+                "serve/service.html#companion._attend",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.Companion.start": (
+                "serve/service.html#companion.start",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.Companion.stop": (
+                "serve/service.html#companion.stop",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.application": (
+                "serve/service.html#application",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.check_port": (
+                "serve/service.html#check_port",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.check_settings": (
+                "serve/service.html#check_settings",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.clean": ("serve/service.html#clean", "ml_workbench/serve/service.py"),
+            "ml_workbench.serve.service.is_loopback": (
+                "serve/service.html#is_loopback",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.make_service": (
+                "serve/service.html#make_service",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.serve": ("serve/service.html#serve", "ml_workbench/serve/service.py"),
+            "ml_workbench.serve.service.tokens_of": (
+                "serve/service.html#tokens_of",
+                "ml_workbench/serve/service.py",
+            ),
+        },
+        "ml_workbench.serve.spool": {
+            "ml_workbench.serve.spool.Bound": ("serve/spool.html#bound", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.Bound.__init__": (
+                "serve/spool.html#bound.__init__",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Bound.fits": (
+                "serve/spool.html#bound.fits",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Bound.full": (
+                "serve/spool.html#bound.full",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Bound.used": (
+                "serve/spool.html#bound.used",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Bound.weigh": (
+                "serve/spool.html#bound.weigh",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Spool": ("serve/spool.html#spool", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.Spool.__exit__": (
+                "serve/spool.html#spool.__exit__",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Spool.__init__": (
+                "serve/spool.html#spool.__init__",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Spool.append": (
+                "serve/spool.html#spool.append",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Spool.close": (
+                "serve/spool.html#spool.close",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Spool.durable": (
+                "serve/spool.html#spool.durable",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Spool.find": (
+                "serve/spool.html#spool.find",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Spool.state": (
+                "serve/spool.html#spool.state",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.SpoolFull": (
+                "serve/spool.html#spoolfull",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.State": ("serve/spool.html#state", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.State.level": (
+                "serve/spool.html#state.level",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.State.share": (
+                "serve/spool.html#state.share",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Survey": ("serve/spool.html#survey", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.Survey.__init__": (
+                "serve/spool.html#survey.__init__",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Survey.look": (
+                "serve/spool.html#survey.look",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Writer": ("serve/spool.html#writer", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.Writer.__init__": (
+                "serve/spool.html#writer.__init__",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Writer._leave": (
+                "serve/spool.html#writer._leave",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Writer.append": (
+                "serve/spool.html#writer.append",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Writer.close": (
+                "serve/spool.html#writer.close",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Writer.sync": (
+                "serve/spool.html#writer.sync",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.Writer.turn": (
+                "serve/spool.html#writer.turn",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool._all_of": ("serve/spool.html#_all_of", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._attend": ("serve/spool.html#_attend", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._begun": ("serve/spool.html#_begun", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._kept": ("serve/spool.html#_kept", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._leave_torn": (
+                "serve/spool.html#_leave_torn",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool._lines": ("serve/spool.html#_lines", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._stands": ("serve/spool.html#_stands", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._synced": ("serve/spool.html#_synced", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._synced_or_told": (
+                "serve/spool.html#_synced_or_told",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool._time_at": ("serve/spool.html#_time_at", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._try": ("serve/spool.html#_try", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.new_file": ("serve/spool.html#new_file", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.open_spool": (
+                "serve/spool.html#open_spool",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.refresh": ("serve/spool.html#refresh", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.sync_folder": (
+                "serve/spool.html#sync_folder",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.untakeable": (
+                "serve/spool.html#untakeable",
+                "ml_workbench/serve/spool.py",
+            ),
+            "ml_workbench.serve.spool.weight": ("serve/spool.html#weight", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool.write_whole": (
+                "serve/spool.html#write_whole",
+                "ml_workbench/serve/spool.py",
+            ),
+        },
+        "ml_workbench.serve.statistics": {
+            "ml_workbench.serve.statistics.Statistics": (
+                "serve/statistics.html#statistics",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.Statistics.as_json": (
+                "serve/statistics.html#statistics.as_json",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.Statistics.took": (
+                "serve/statistics.html#statistics.took",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics._Collected": (
+                "serve/statistics.html#_collected",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics._Collected.collect": (
+                "serve/statistics.html#_collected.collect",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics._Collected.describe": (
+                "serve/statistics.html#_collected.describe",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.exposition": (
+                "serve/statistics.html#exposition",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.leave": (
+                "serve/statistics.html#leave",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.others": (
+                "serve/statistics.html#others",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.statistics_from": (
+                "serve/statistics.html#statistics_from",
+                "ml_workbench/serve/statistics.py",
+            ),
+            "ml_workbench.serve.statistics.together": (
+                "serve/statistics.html#together",
+                "ml_workbench/serve/statistics.py",
+            ),
+        },
+        "ml_workbench.serve.targets": {
+            "ml_workbench.serve.targets.DuckDBTarget": (
+                "serve/targets.html#duckdbtarget",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.DuckDBTarget._connected": (
+                "serve/targets.html#duckdbtarget._connected",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.DuckDBTarget._prepare": (
+                "serve/targets.html#duckdbtarget._prepare",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.DuckDBTarget.check": (
+                "serve/targets.html#duckdbtarget.check",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.DuckDBTarget.opened": (
+                "serve/targets.html#duckdbtarget.opened",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.DuckDBTarget.place": (
+                "serve/targets.html#duckdbtarget.place",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.ParquetTarget": (
+                "serve/targets.html#parquettarget",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.ParquetTarget.check": (
+                "serve/targets.html#parquettarget.check",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.ParquetTarget.opened": (
+                "serve/targets.html#parquettarget.opened",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.ParquetTarget.path": (
+                "serve/targets.html#parquettarget.path",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.Pending": (
+                "serve/targets.html#pending",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.PostgreSQLTarget": (
+                "serve/targets.html#postgresqltarget",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.PostgreSQLTarget._connected": (
+                "serve/targets.html#postgresqltarget._connected",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.PostgreSQLTarget._prepare": (
+                "serve/targets.html#postgresqltarget._prepare",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.PostgreSQLTarget.check": (
+                "serve/targets.html#postgresqltarget.check",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.PostgreSQLTarget.opened": (
+                "serve/targets.html#postgresqltarget.opened",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.PostgreSQLTarget.place": (
+                "serve/targets.html#postgresqltarget.place",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.PostgreSQLTarget.plain": (
+                "serve/targets.html#postgresqltarget.plain",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.Target": (
+                "serve/targets.html#target",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.Target.check": (
+                "serve/targets.html#target.check",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.Target.explaining": (
+                "serve/targets.html#target.explaining",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.Target.opened": (
+                "serve/targets.html#target.opened",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.Target.plain": (
+                "serve/targets.html#target.plain",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets._fits": ("serve/targets.html#_fits", "ml_workbench/serve/targets.py"),
+            "ml_workbench.serve.targets._options": (
+                "serve/targets.html#_options",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets._postgresql": (
+                "serve/targets.html#_postgresql",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets._unfinished": (
+                "serve/targets.html#_unfinished",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.counting": (
+                "serve/targets.html#counting",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.create_statement": (
+                "serve/targets.html#create_statement",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.open_target": (
+                "serve/targets.html#open_target",
+                "ml_workbench/serve/targets.py",
             ),
         },
     },

@@ -182,12 +182,16 @@ class Router:
     ) -> Assignment:
         "Where a unit belongs; raises `RoutingError` for one without a name."
         text = unit if unit.__class__ is str and unit else text_of(unit)
-        tossed = (
-            text
-            if cluster is None and self.experiment.cluster is None
-            else text_of(_clusters(self.experiment, cluster))
-        )
-        return Assignment(self.experiment.name, text, *self.places[self._place(tossed)])
+        return Assignment(self.experiment.name, text, *self.places[self.place(text, cluster)])
+
+    def place(
+        self,
+        unit: Any,  # text or whole number
+        cluster: Any = None,  # likewise; where whole clusters are randomised
+    ) -> int:  # which of `places`
+        "Where a unit belongs, as a number."
+        alone = cluster is None and self.experiment.cluster is None
+        return self._place(text_of(unit if alone else _clusters(self.experiment, cluster)))
 
     def assign_many(
         self,

@@ -146,7 +146,7 @@ def small_bundle(
     declaration = declaration_bytes(DECLARED)
     terms = terms_for(
         CHARTER, experiment, SCHEMA, columns_in(declaration), declaration_hash(declaration), latest,
-        fitted.probability(latest), rank_by=rank_by,
+        fitted.probability(latest), activity="visits", active_days=84, rank_by=rank_by,
     )  # fmt: skip
     files = {
         **{FOLDER + file: data for file, data in model.items()},
