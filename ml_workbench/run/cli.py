@@ -32,6 +32,7 @@ from ..plan.errors import WorkbenchError
 from .deploys import deploy, history, pause, promote, ramp, resume, rollback
 from .experiments import experiment
 from .releases import release
+from .scoring import online_command, score_command
 from .serving import serve_command
 
 
@@ -243,6 +244,8 @@ for _command in (
     rollback,
     history,
     serve_command,
+    score_command,
+    online_command,
 ):
     cli.add_command(_command)
 
