@@ -8937,8 +8937,9 @@ d = {
                 "serve/api.html#entrance._broken",
                 "ml_workbench/serve/api.py",
             ),
-            "ml_workbench.serve.api.Entrance._passed": (
-                "serve/api.html#entrance._passed",
+            "ml_workbench.serve.api.Passage": ("serve/api.html#passage", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.Passage.__call__": (
+                "serve/api.html#passage.__call__",
                 "ml_workbench/serve/api.py",
             ),
             "ml_workbench.serve.api._counted": ("serve/api.html#_counted", "ml_workbench/serve/api.py"),
