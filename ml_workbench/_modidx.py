@@ -6991,6 +6991,10 @@ d = {
                 "release/bundle.html#release.as_bytes",
                 "ml_workbench/release/bundle.py",
             ),
+            "ml_workbench.release.bundle.Release.figure": (
+                "release/bundle.html#release.figure",
+                "ml_workbench/release/bundle.py",
+            ),
             "ml_workbench.release.bundle.Release.id": (
                 "release/bundle.html#release.id",
                 "ml_workbench/release/bundle.py",
@@ -7005,6 +7009,10 @@ d = {
             ),
             "ml_workbench.release.bundle._output": (
                 "release/bundle.html#_output",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle._reader": (
+                "release/bundle.html#_reader",
                 "ml_workbench/release/bundle.py",
             ),
             "ml_workbench.release.bundle.build": (
@@ -7251,6 +7259,10 @@ d = {
             "ml_workbench.release.diff._gains": ("release/diff.html#_gains", "ml_workbench/release/diff.py"),
             "ml_workbench.release.diff._inputs": (
                 "release/diff.html#_inputs",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._looks_at": (
+                "release/diff.html#_looks_at",
                 "ml_workbench/release/diff.py",
             ),
             "ml_workbench.release.diff._sentences": (
@@ -7688,6 +7700,18 @@ d = {
                 "release/store.html#store.add",
                 "ml_workbench/release/store.py",
             ),
+            "ml_workbench.release.store.Store.bytes": (
+                "release/store.html#store.bytes",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.check_reachable": (
+                "release/store.html#store.check_reachable",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.files": (
+                "release/store.html#store.files",
+                "ml_workbench/release/store.py",
+            ),
             "ml_workbench.release.store.Store.find": (
                 "release/store.html#store.find",
                 "ml_workbench/release/store.py",
@@ -7698,10 +7722,6 @@ d = {
             ),
             "ml_workbench.release.store.Store.ids": (
                 "release/store.html#store.ids",
-                "ml_workbench/release/store.py",
-            ),
-            "ml_workbench.release.store.Store.reachable": (
-                "release/store.html#store.reachable",
                 "ml_workbench/release/store.py",
             ),
             "ml_workbench.release.store.Store.read": (
@@ -7729,10 +7749,6 @@ d = {
             ),
             "ml_workbench.release.store._none": ("release/store.html#_none", "ml_workbench/release/store.py"),
             "ml_workbench.release.store._read": ("release/store.html#_read", "ml_workbench/release/store.py"),
-            "ml_workbench.release.store._write": (
-                "release/store.html#_write",
-                "ml_workbench/release/store.py",
-            ),
             "ml_workbench.release.store.asking": (
                 "release/store.html#asking",
                 "ml_workbench/release/store.py",
@@ -7890,10 +7906,6 @@ d = {
             ),
             "ml_workbench.release.verification.Inspection.__init__": (
                 "release/verification.html#inspection.__init__",
-                "ml_workbench/release/verification.py",
-            ),
-            "ml_workbench.release.verification.Inspection._bytes": (
-                "release/verification.html#inspection._bytes",
                 "ml_workbench/release/verification.py",
             ),
             "ml_workbench.release.verification.Inspection.files": (
