@@ -2604,6 +2604,52 @@ d = {
                 "ml_workbench/experiment/filling.py",
             ),
         },
+        "ml_workbench.experiment.guard": {
+            "ml_workbench.experiment.guard.Known": (
+                "experiment/guard.html#known",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Known.__init__": (
+                "experiment/guard.html#known.__init__",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Known.charter": (
+                "experiment/guard.html#known.charter",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Known.file": (
+                "experiment/guard.html#known.file",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Watch": (
+                "experiment/guard.html#watch",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Watch.as_json": (
+                "experiment/guard.html#watch.as_json",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Watch.level": (
+                "experiment/guard.html#watch.level",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard._acted": (
+                "experiment/guard.html#_acted",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.last_good": (
+                "experiment/guard.html#last_good",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.readings": (
+                "experiment/guard.html#readings",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.watch": (
+                "experiment/guard.html#watch",
+                "ml_workbench/experiment/guard.py",
+            ),
+        },
         "ml_workbench.experiment.history": {
             "ml_workbench.experiment.history.History": (
                 "experiment/history.html#history",
@@ -3952,6 +3998,84 @@ d = {
             "ml_workbench.experiment.uplift.uplift": (
                 "experiment/uplift.html#uplift",
                 "ml_workbench/experiment/uplift.py",
+            ),
+        },
+        "ml_workbench.experiment.watching": {
+            "ml_workbench.experiment.watching.Limits": (
+                "experiment/watching.html#limits",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.Reading": (
+                "experiment/watching.html#reading",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching._compared": (
+                "experiment/watching.html#_compared",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching._held": (
+                "experiment/watching.html#_held",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching._metric_reading": (
+                "experiment/watching.html#_metric_reading",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.answering": (
+                "experiment/watching.html#answering",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.by_chance": (
+                "experiment/watching.html#by_chance",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.error_readings": (
+                "experiment/watching.html#error_readings",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.failures": (
+                "experiment/watching.html#failures",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.frozen_design": (
+                "experiment/watching.html#frozen_design",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.latency": (
+                "experiment/watching.html#latency",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.latency_reading": (
+                "experiment/watching.html#latency_reading",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.merged_bins": (
+                "experiment/watching.html#merged_bins",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.metric_readings": (
+                "experiment/watching.html#metric_readings",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.psi": (
+                "experiment/watching.html#psi",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.reference_scores": (
+                "experiment/watching.html#reference_scores",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.score_counts": (
+                "experiment/watching.html#score_counts",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.score_reading": (
+                "experiment/watching.html#score_reading",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.since": (
+                "experiment/watching.html#since",
+                "ml_workbench/experiment/watching.py",
             ),
         },
         "ml_workbench.model.artifact": {
@@ -8497,6 +8621,16 @@ d = {
             ),
             "ml_workbench.run.gate.standing": ("run/gate.html#standing", "ml_workbench/run/gate.py"),
             "ml_workbench.run.gate.told": ("run/gate.html#told", "ml_workbench/run/gate.py"),
+        },
+        "ml_workbench.run.guard": {
+            "ml_workbench.run.guard._looking": ("run/guard.html#_looking", "ml_workbench/run/guard.py"),
+            "ml_workbench.run.guard.asked_to_stop": (
+                "run/guard.html#asked_to_stop",
+                "ml_workbench/run/guard.py",
+            ),
+            "ml_workbench.run.guard.guard": ("run/guard.html#guard", "ml_workbench/run/guard.py"),
+            "ml_workbench.run.guard.looped": ("run/guard.html#looped", "ml_workbench/run/guard.py"),
+            "ml_workbench.run.guard.say": ("run/guard.html#say", "ml_workbench/run/guard.py"),
         },
         "ml_workbench.run.history": {
             "ml_workbench.run.history.Revision": ("run/history.html#revision", "ml_workbench/run/history.py"),
