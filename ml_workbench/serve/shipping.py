@@ -318,7 +318,7 @@ def _recovered(shipper: Shipper) -> None:
     "Say, once, that it can be shipped again."
     if shipper.tries:
         gone = round(time.monotonic() - shipper._away, 3)
-        shipper.say("shipping again", seconds=gone, tries=shipper.tries, waited=shipper.status.waiting)
+        shipper.say("shipping again", seconds=gone, tries=shipper.tries, waited=shipper._survey.waiting)
     if shipper.tries or not shipper.status.reachable:
         shipper.tries, shipper.status = 0, replace(shipper.status, reachable=True, error="")
         tell(shipper)
