@@ -10095,10 +10095,6 @@ d = {
                 "serve/shipping.html#stop.pause",
                 "ml_workbench/serve/shipping.py",
             ),
-            "ml_workbench.serve.shipping.Taken": (
-                "serve/shipping.html#taken",
-                "ml_workbench/serve/shipping.py",
-            ),
             "ml_workbench.serve.shipping._recovered": (
                 "serve/shipping.html#_recovered",
                 "ml_workbench/serve/shipping.py",
