@@ -31,6 +31,7 @@ from .. import __version__
 from ..plan.errors import WorkbenchError
 from .deploys import deploy, history, pause, promote, ramp, resume, rollback
 from .experiments import experiment
+from .guard import guard
 from .releases import release
 from .serving import serve_command
 
@@ -242,6 +243,7 @@ for _command in (
     promote,
     rollback,
     history,
+    guard,
     serve_command,
 ):
     cli.add_command(_command)
