@@ -655,6 +655,10 @@ d = {
                 "database/insertion.html#_waiting_room",
                 "ml_workbench/database/insertion.py",
             ),
+            "ml_workbench.database.insertion.insert_missing": (
+                "database/insertion.html#insert_missing",
+                "ml_workbench/database/insertion.py",
+            ),
             "ml_workbench.database.insertion.insert_new": (
                 "database/insertion.html#insert_new",
                 "ml_workbench/database/insertion.py",
@@ -7111,6 +7115,10 @@ d = {
                 "release/bundle.html#release.as_bytes",
                 "ml_workbench/release/bundle.py",
             ),
+            "ml_workbench.release.bundle.Release.figure": (
+                "release/bundle.html#release.figure",
+                "ml_workbench/release/bundle.py",
+            ),
             "ml_workbench.release.bundle.Release.id": (
                 "release/bundle.html#release.id",
                 "ml_workbench/release/bundle.py",
@@ -7125,6 +7133,10 @@ d = {
             ),
             "ml_workbench.release.bundle._output": (
                 "release/bundle.html#_output",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle._reader": (
+                "release/bundle.html#_reader",
                 "ml_workbench/release/bundle.py",
             ),
             "ml_workbench.release.bundle.build": (
@@ -7371,6 +7383,10 @@ d = {
             "ml_workbench.release.diff._gains": ("release/diff.html#_gains", "ml_workbench/release/diff.py"),
             "ml_workbench.release.diff._inputs": (
                 "release/diff.html#_inputs",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._looks_at": (
+                "release/diff.html#_looks_at",
                 "ml_workbench/release/diff.py",
             ),
             "ml_workbench.release.diff._sentences": (
@@ -7808,6 +7824,18 @@ d = {
                 "release/store.html#store.add",
                 "ml_workbench/release/store.py",
             ),
+            "ml_workbench.release.store.Store.bytes": (
+                "release/store.html#store.bytes",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.check_reachable": (
+                "release/store.html#store.check_reachable",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.files": (
+                "release/store.html#store.files",
+                "ml_workbench/release/store.py",
+            ),
             "ml_workbench.release.store.Store.find": (
                 "release/store.html#store.find",
                 "ml_workbench/release/store.py",
@@ -7818,10 +7846,6 @@ d = {
             ),
             "ml_workbench.release.store.Store.ids": (
                 "release/store.html#store.ids",
-                "ml_workbench/release/store.py",
-            ),
-            "ml_workbench.release.store.Store.reachable": (
-                "release/store.html#store.reachable",
                 "ml_workbench/release/store.py",
             ),
             "ml_workbench.release.store.Store.read": (
@@ -7849,10 +7873,6 @@ d = {
             ),
             "ml_workbench.release.store._none": ("release/store.html#_none", "ml_workbench/release/store.py"),
             "ml_workbench.release.store._read": ("release/store.html#_read", "ml_workbench/release/store.py"),
-            "ml_workbench.release.store._write": (
-                "release/store.html#_write",
-                "ml_workbench/release/store.py",
-            ),
             "ml_workbench.release.store.asking": (
                 "release/store.html#asking",
                 "ml_workbench/release/store.py",
@@ -8010,10 +8030,6 @@ d = {
             ),
             "ml_workbench.release.verification.Inspection.__init__": (
                 "release/verification.html#inspection.__init__",
-                "ml_workbench/release/verification.py",
-            ),
-            "ml_workbench.release.verification.Inspection._bytes": (
-                "release/verification.html#inspection._bytes",
                 "ml_workbench/release/verification.py",
             ),
             "ml_workbench.release.verification.Inspection.files": (
@@ -9071,8 +9087,9 @@ d = {
                 "serve/api.html#entrance._broken",
                 "ml_workbench/serve/api.py",
             ),
-            "ml_workbench.serve.api.Entrance._passed": (
-                "serve/api.html#entrance._passed",
+            "ml_workbench.serve.api.Passage": ("serve/api.html#passage", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.Passage.__call__": (
+                "serve/api.html#passage.__call__",
                 "ml_workbench/serve/api.py",
             ),
             "ml_workbench.serve.api._counted": ("serve/api.html#_counted", "ml_workbench/serve/api.py"),
@@ -9228,6 +9245,60 @@ d = {
             "ml_workbench.serve.deciding.ways_of": (
                 "serve/deciding.html#ways_of",
                 "ml_workbench/serve/deciding.py",
+            ),
+        },
+        "ml_workbench.serve.delivery": {
+            "ml_workbench.serve.delivery.DatabaseAway": (
+                "serve/delivery.html#databaseaway",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery": (
+                "serve/delivery.html#delivery",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery.__init__": (
+                "serve/delivery.html#delivery.__init__",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery.__repr__": (
+                "serve/delivery.html#delivery.__repr__",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery._bring": (
+                "serve/delivery.html#delivery._bring",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery._transact": (
+                "serve/delivery.html#delivery._transact",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery.close": (
+                "serve/delivery.html#delivery.close",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery.deliver": (
+                "serve/delivery.html#delivery.deliver",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery.ping": (
+                "serve/delivery.html#delivery.ping",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Refused": (
+                "serve/delivery.html#refused",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.about_records": (
+                "serve/delivery.html#about_records",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.attentive": (
+                "serve/delivery.html#attentive",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.misfit": (
+                "serve/delivery.html#misfit",
+                "ml_workbench/serve/delivery.py",
             ),
         },
         "ml_workbench.serve.designs": {
@@ -9825,6 +9896,33 @@ d = {
                 "ml_workbench/serve/routing.py",
             ),
         },
+        "ml_workbench.serve.scoring": {
+            "ml_workbench.serve.scoring.Streamed": (
+                "serve/scoring.html#streamed",
+                "ml_workbench/serve/scoring.py",
+            ),
+            "ml_workbench.serve.scoring.Streamed.rows_per_second": (
+                "serve/scoring.html#streamed.rows_per_second",
+                "ml_workbench/serve/scoring.py",
+            ),
+            "ml_workbench.serve.scoring._encoded": (
+                "serve/scoring.html#_encoded",
+                "ml_workbench/serve/scoring.py",
+            ),
+            "ml_workbench.serve.scoring.ahead": ("serve/scoring.html#ahead", "ml_workbench/serve/scoring.py"),
+            "ml_workbench.serve.scoring.batch_matrix": (
+                "serve/scoring.html#batch_matrix",
+                "ml_workbench/serve/scoring.py",
+            ),
+            "ml_workbench.serve.scoring.score_stream": (
+                "serve/scoring.html#score_stream",
+                "ml_workbench/serve/scoring.py",
+            ),
+            "ml_workbench.serve.scoring.scores_of": (
+                "serve/scoring.html#scores_of",
+                "ml_workbench/serve/scoring.py",
+            ),
+        },
         "ml_workbench.serve.segments": {
             "ml_workbench.serve.segments.Frame": (
                 "serve/segments.html#frame",
@@ -9930,6 +10028,125 @@ d = {
             "ml_workbench.serve.service.tokens_of": (
                 "serve/service.html#tokens_of",
                 "ml_workbench/serve/service.py",
+            ),
+        },
+        "ml_workbench.serve.shipping": {
+            "ml_workbench.serve.shipping.Batch": (
+                "serve/shipping.html#batch",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Lines": (
+                "serve/shipping.html#lines",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Lines.__call__": (
+                "serve/shipping.html#lines.__call__",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Lines.__init__": (
+                "serve/shipping.html#lines.__init__",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Shipper": (
+                "serve/shipping.html#shipper",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Shipper.__init__": (
+                "serve/shipping.html#shipper.__init__",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Shipper.alone": (
+                "serve/shipping.html#shipper.alone",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Shipper.release": (
+                "serve/shipping.html#shipper.release",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Shipper.step": (
+                "serve/shipping.html#shipper.step",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Shipping": (
+                "serve/shipping.html#shipping",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Shipping.age": (
+                "serve/shipping.html#shipping.age",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Stop": (
+                "serve/shipping.html#stop",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Stop.__init__": (
+                "serve/shipping.html#stop.__init__",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Stop.ask": (
+                "serve/shipping.html#stop.ask",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Stop.late": (
+                "serve/shipping.html#stop.late",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Stop.pause": (
+                "serve/shipping.html#stop.pause",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping._recovered": (
+                "serve/shipping.html#_recovered",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping._same": (
+                "serve/shipping.html#_same",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping._settle": (
+                "serve/shipping.html#_settle",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping._stretch": (
+                "serve/shipping.html#_stretch",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.clear": (
+                "serve/shipping.html#clear",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.command": (
+                "serve/shipping.html#command",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.failed": (
+                "serve/shipping.html#failed",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.main": (
+                "serve/shipping.html#main",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.read_status": (
+                "serve/shipping.html#read_status",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.run": ("serve/shipping.html#run", "ml_workbench/serve/shipping.py"),
+            "ml_workbench.serve.shipping.set_aside": (
+                "serve/shipping.html#set_aside",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.take": (
+                "serve/shipping.html#take",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.tell": (
+                "serve/shipping.html#tell",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.watch": (
+                "serve/shipping.html#watch",
+                "ml_workbench/serve/shipping.py",
             ),
         },
         "ml_workbench.serve.spool": {
