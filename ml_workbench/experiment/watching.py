@@ -278,12 +278,13 @@ def score_counts(
         .subquery()
     )
     each = sa.select(newest.c.unit, newest.c.score).distinct().subquery()
-    place = (
-        sa.case(*((each.c.score < edge, number) for number, edge in enumerate(edges)), else_=len(edges))
-        if edges
-        else sa.literal(0)
-    )
-    found = dict(connection.execute(sa.select(place, sa.func.count()).group_by(place)).tuples().all())
+    if not edges:
+        return [connection.execute(sa.select(sa.func.count()).select_from(each)).scalar() or 0]
+    place = sa.case(*((each.c.score < edge, number) for number, edge in enumerate(edges)), else_=len(edges))
+    found = {
+        number: count
+        for number, count in connection.execute(sa.select(place, sa.func.count()).group_by(place))
+    }
     return [found.get(number, 0) for number in range(len(edges) + 1)]
 
 
@@ -415,18 +416,18 @@ def _metric_reading(
     from ml_workbench.estimators.sample import srm
     from ml_workbench.estimators.sequential import sequential_interval
 
-    lift, count = found.lift, min(found.lift.n, found.lift.n_control)
+    lift, count, limit = found.lift, min(found.lift.n, found.lift.n_control), 0.0 - margin
     interval = found.sequential
     if margin:
         interval = sequential_interval(lift, n_star=planned * (lift.n + lift.n_control), relative=True)
     weights = {name: experiment.arm(name).weight for name in (lift.arm, lift.control)}
     uneven = srm({lift.arm: lift.n, lift.control: lift.n_control}, weights)
-    about = f"{found.metric.label} of {lift.arm} against {lift.control}, {lift.n:,} and {lift.n_control:,}"
+    about = f"{found.metric.label} of {lift.arm} against {lift.control} over {experiment.horizon_days} days, {lift.n:,} and {lift.n_control:,} units"
     if uneven.stop or interval is None or not math.isfinite(interval.high):
         why = uneven.sentence if uneven.stop else "nothing can be said yet"
-        return Reading(found.metric.name, release, None, -margin, count, None, f"{about}: not judged, {why}")
+        return Reading(found.metric.name, release, None, limit, count, None, f"{about}: not judged, {why}")
     shown = percent if margin else lambda value: f"{value:.4g}"
-    low, high, limit = (shown(value) for value in (interval.low, interval.high, -margin))
-    breach = interval.high < -margin
-    said = f"{about}: between {low} and {high} by the interval that may be looked at any time, {'all of it below' if breach else 'not below'} {limit}."
-    return Reading(found.metric.name, release, interval.high, -margin, count, breach, said)
+    low, high, least = (shown(value) for value in (interval.low, interval.high, limit))
+    breach = interval.high < limit
+    said = f"{about}: between {low} and {high} by the interval that may be looked at any time, {'all of it below' if breach else 'not below'} {least}."
+    return Reading(found.metric.name, release, interval.high, limit, count, breach, said)
