@@ -8941,8 +8941,9 @@ d = {
                 "serve/api.html#entrance._broken",
                 "ml_workbench/serve/api.py",
             ),
-            "ml_workbench.serve.api.Entrance._passed": (
-                "serve/api.html#entrance._passed",
+            "ml_workbench.serve.api.Passage": ("serve/api.html#passage", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.Passage.__call__": (
+                "serve/api.html#passage.__call__",
                 "ml_workbench/serve/api.py",
             ),
             "ml_workbench.serve.api._counted": ("serve/api.html#_counted", "ml_workbench/serve/api.py"),
@@ -9747,6 +9748,33 @@ d = {
             "ml_workbench.serve.routing.places_of": (
                 "serve/routing.html#places_of",
                 "ml_workbench/serve/routing.py",
+            ),
+        },
+        "ml_workbench.serve.scoring": {
+            "ml_workbench.serve.scoring.Streamed": (
+                "serve/scoring.html#streamed",
+                "ml_workbench/serve/scoring.py",
+            ),
+            "ml_workbench.serve.scoring.Streamed.rows_per_second": (
+                "serve/scoring.html#streamed.rows_per_second",
+                "ml_workbench/serve/scoring.py",
+            ),
+            "ml_workbench.serve.scoring._encoded": (
+                "serve/scoring.html#_encoded",
+                "ml_workbench/serve/scoring.py",
+            ),
+            "ml_workbench.serve.scoring.ahead": ("serve/scoring.html#ahead", "ml_workbench/serve/scoring.py"),
+            "ml_workbench.serve.scoring.batch_matrix": (
+                "serve/scoring.html#batch_matrix",
+                "ml_workbench/serve/scoring.py",
+            ),
+            "ml_workbench.serve.scoring.score_stream": (
+                "serve/scoring.html#score_stream",
+                "ml_workbench/serve/scoring.py",
+            ),
+            "ml_workbench.serve.scoring.scores_of": (
+                "serve/scoring.html#scores_of",
+                "ml_workbench/serve/scoring.py",
             ),
         },
         "ml_workbench.serve.segments": {

@@ -5,8 +5,10 @@
 # %% auto #0
 __all__ = [
     "OPEN",
+    "BROKEN",
     "request_id_in",
     "body_of",
+    "Passage",
     "Entrance",
     "durable",
     "make_app",
@@ -23,12 +25,12 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi import Response as Reply
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from .. import __version__
@@ -45,6 +47,7 @@ from .statistics import exposition, others, together
 
 # %% ../../nbs/serve/api.ipynb #5fb0ef4e
 OPEN = ("/healthz", "/readyz", "/metrics", "/openapi.json")  # no token: they tell nothing of any unit
+BROKEN = "it was written down; tell us the instance"
 _SAFE = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
 _JSON = re.compile(rb"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 
@@ -93,7 +96,30 @@ async def _rest(begun: bytes, receive: Callable[[], Awaitable[dict]], most: int,
         raise Problem("too-slow", f"it took more than {seconds:g} seconds") from None
 
 
-# %% ../../nbs/serve/api.ipynb #05334c74
+# %% ../../nbs/serve/api.ipynb #8655569c
+@dataclass
+class Passage:
+    "Passes on what the inner application says, under the request's id."
+
+    send: Callable[[dict], Awaitable[None]]
+    answering: Answering
+    path: str
+    request_id: str = ""
+    begun: bool = False  # whether a response has gone out
+
+    async def __call__(self, message: dict) -> None:
+        "Pass a message on."
+        if message["type"] == "http.response.start":
+            self.begun = True
+            self.answering.statistics.requests[_counted(self.path), message["status"]] += 1
+            message["headers"] = [
+                *message["headers"],
+                (b"x-request-id", self.request_id.encode()),
+                (b"cache-control", b"no-store"),
+            ]
+        await self.send(message)
+
+
 @dataclass
 class Entrance:
     "The application as the server sees it."
@@ -108,7 +134,7 @@ class Entrance:
             await self.inner(scope, receive, send)
             return
         begun, headers, path = time.perf_counter(), dict(scope["headers"]), scope["path"]
-        request_id = request_id_in(headers)
+        request_id, passed = request_id_in(headers), Passage(send, self.answering, path)
         try:
             client = b"" if path in OPEN else self.answering.client(headers.get(b"authorization"))
             body = await self._body(scope, headers, receive)
@@ -117,16 +143,17 @@ class Entrance:
                 if self.answering.deferred:
                     await durable(self.answering)
             else:
+                passed.request_id = request_id
                 await self.inner(
-                    scope | {"mlw_client": client},
-                    _once(body, receive),
-                    partial(self._passed, send, path, request_id),
+                    scope | {"mlw_client": client, "mlw_request": request_id}, _once(body, receive), passed
                 )
                 return
         except Problem as problem:
             response = refusal(problem, request_id)
         except Exception as error:
             response = self._broken(error, path, request_id)
+            if passed.begun:  # the inner application has said so already
+                return
         self.answering.statistics.requests[_counted(path), response.status] += 1
         await _sent(send, response, request_id)
 
@@ -140,17 +167,6 @@ class Entrance:
         except TimeoutError:
             raise Problem("too-slow", f"it took more than {self.settings.request_seconds} seconds") from None
 
-    async def _passed(self, send: Callable, path: str, request_id: str, message: dict) -> None:
-        "Pass on what the inner application says, under the request's id."
-        if message["type"] == "http.response.start":
-            self.answering.statistics.requests[_counted(path), message["status"]] += 1
-            message["headers"] = [
-                *message["headers"],
-                (b"x-request-id", request_id.encode()),
-                (b"cache-control", b"no-store"),
-            ]
-        await send(message)
-
     def _broken(self, error: Exception, path: str, request_id: str) -> Response:
         "What nobody foresaw: everything to the log, nothing to the client."
         from traceback import format_exception
@@ -159,7 +175,7 @@ class Entrance:
         self.answering.log.say(
             "error", "request failed", **facts, traceback="".join(format_exception(error))[-4000:]
         )
-        return refusal(Problem("broken", "it was written down; tell us the instance"), request_id)
+        return refusal(Problem("broken", BROKEN), request_id)
 
 
 # %% ../../nbs/serve/api.ipynb #1bacb90e
@@ -251,28 +267,31 @@ def _problems(app: FastAPI, *_: Any) -> None:
         )
 
     @app.exception_handler(Problem)
-    async def told(_request: Request, problem: Problem) -> Reply:
-        return _reply(refusal(problem))
+    async def told(request: Request, problem: Problem) -> Reply:
+        return _reply(refusal(problem, request.scope.get("mlw_request", "")))
+
+    @app.exception_handler(Exception)
+    async def broken(request: Request, _error: Exception) -> Reply:  # the entrance logs it
+        return _reply(refusal(Problem("broken", BROKEN), request.scope.get("mlw_request", "")))
 
 
-# %% ../../nbs/serve/api.ipynb #402e8711
+# %% ../../nbs/serve/api.ipynb #016f6fb0
+_TOKEN = Depends(HTTPBearer(auto_error=False))  # for the document: tokens were looked at on the way in
+
+
 def _decisions(app: FastAPI, answering: Answering, follower: Follower, settings: Settings) -> None:
     "Ask, and look up what was answered."
-    options = {"tags": ["decisions"], "openapi_extra": {"requestBody": DECISIONS}}
+    options = {"tags": ["decisions"], "dependencies": [_TOKEN]}
 
-    @app.post(
-        "/v1/decisions", summary="Decide about one unit or many", responses=answers("Decisions"), **options
-    )
+    @app.post("/v1/decisions", summary="Decide about one unit or many", responses=answers("Decisions"),
+              openapi_extra={"requestBody": DECISIONS}, **options)  # fmt: skip
     async def decide(
         request: Request,
     ) -> Reply:  # only for the document: requests are answered before they get here
         return _reply(answering.decide(await request.body(), request.scope.get("mlw_client", b"")))
 
     @app.get(
-        "/v1/decisions/{id}",
-        summary="What was answered, and why",
-        tags=["decisions"],
-        responses=answers("Record"),
+        "/v1/decisions/{id}", summary="What was answered, and why", responses=answers("Record"), **options
     )
     async def look_up(id: str) -> Reply:
         if (found := await asyncio.to_thread(recorded, answering, follower, id)) is None:
@@ -287,7 +306,7 @@ def _outcomes(app: FastAPI, answering: Answering, follower: Follower, settings: 
     "What units did."
 
     @app.post("/v1/outcomes", summary="Report what units did", tags=["outcomes"], status_code=202, responses=answers("Accepted"),
-              openapi_extra={"requestBody": OUTCOMES})  # fmt: skip
+              openapi_extra={"requestBody": OUTCOMES}, dependencies=[_TOKEN])  # fmt: skip
     async def report(request: Request) -> Reply:
         response = answering.outcomes(await request.body(), request.scope.get("mlw_client", b""))
         if answering.deferred:
@@ -329,12 +348,8 @@ def _told(row: dict[str, Any]) -> dict[str, Any]:
 def _model(app: FastAPI, answering: Answering, follower: Follower, settings: Settings) -> None:
     "What answers now."
 
-    @app.get(
-        "/v1/model",
-        summary="What answers now: releases, traffic, model cards",
-        tags=["model"],
-        responses=answers("Model"),
-    )
+    @app.get("/v1/model", summary="What answers now: releases, traffic, model cards", tags=["model"], responses=answers("Model"),
+             dependencies=[_TOKEN])  # fmt: skip
     async def model() -> dict[str, Any]:
         if (decider := answering.decider) is None:
             raise Problem("not-ready", "no release is loaded yet", retry_after=1)
