@@ -8995,6 +8995,36 @@ d = {
                 "ml_workbench/serve/access.py",
             ),
         },
+        "ml_workbench.serve.admission": {
+            "ml_workbench.serve.admission.broken": (
+                "serve/admission.html#broken",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.check_media": (
+                "serve/admission.html#check_media",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.check_settings": (
+                "serve/admission.html#check_settings",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.check_size": (
+                "serve/admission.html#check_size",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.is_loopback": (
+                "serve/admission.html#is_loopback",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.request_id_in": (
+                "serve/admission.html#request_id_in",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.tokens_of": (
+                "serve/admission.html#tokens_of",
+                "ml_workbench/serve/admission.py",
+            ),
+        },
         "ml_workbench.serve.answering": {
             "ml_workbench.serve.answering.Answering": (
                 "serve/answering.html#answering",
@@ -9083,10 +9113,6 @@ d = {
                 "serve/api.html#entrance._body",
                 "ml_workbench/serve/api.py",
             ),
-            "ml_workbench.serve.api.Entrance._broken": (
-                "serve/api.html#entrance._broken",
-                "ml_workbench/serve/api.py",
-            ),
             "ml_workbench.serve.api.Passage": ("serve/api.html#passage", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.Passage.__call__": (
                 "serve/api.html#passage.__call__",
@@ -9106,14 +9132,9 @@ d = {
             "ml_workbench.serve.api.body_of": ("serve/api.html#body_of", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.durable": ("serve/api.html#durable", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.gauges": ("serve/api.html#gauges", "ml_workbench/serve/api.py"),
-            "ml_workbench.serve.api.in_force": ("serve/api.html#in_force", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.make_app": ("serve/api.html#make_app", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.readiness": ("serve/api.html#readiness", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.recorded": ("serve/api.html#recorded", "ml_workbench/serve/api.py"),
-            "ml_workbench.serve.api.request_id_in": (
-                "serve/api.html#request_id_in",
-                "ml_workbench/serve/api.py",
-            ),
         },
         "ml_workbench.serve.deciding": {
             "ml_workbench.serve.deciding.Decider": (
@@ -10011,24 +10032,12 @@ d = {
                 "serve/service.html#check_port",
                 "ml_workbench/serve/service.py",
             ),
-            "ml_workbench.serve.service.check_settings": (
-                "serve/service.html#check_settings",
-                "ml_workbench/serve/service.py",
-            ),
             "ml_workbench.serve.service.clean": ("serve/service.html#clean", "ml_workbench/serve/service.py"),
-            "ml_workbench.serve.service.is_loopback": (
-                "serve/service.html#is_loopback",
-                "ml_workbench/serve/service.py",
-            ),
             "ml_workbench.serve.service.make_service": (
                 "serve/service.html#make_service",
                 "ml_workbench/serve/service.py",
             ),
             "ml_workbench.serve.service.serve": ("serve/service.html#serve", "ml_workbench/serve/service.py"),
-            "ml_workbench.serve.service.tokens_of": (
-                "serve/service.html#tokens_of",
-                "ml_workbench/serve/service.py",
-            ),
         },
         "ml_workbench.serve.shipping": {
             "ml_workbench.serve.shipping.Batch": (
@@ -10283,6 +10292,12 @@ d = {
                 "serve/spool.html#write_whole",
                 "ml_workbench/serve/spool.py",
             ),
+        },
+        "ml_workbench.serve.standing": {
+            "ml_workbench.serve.standing.in_force": (
+                "serve/standing.html#in_force",
+                "ml_workbench/serve/standing.py",
+            )
         },
         "ml_workbench.serve.statistics": {
             "ml_workbench.serve.statistics.Statistics": (
