@@ -655,6 +655,10 @@ d = {
                 "database/insertion.html#_waiting_room",
                 "ml_workbench/database/insertion.py",
             ),
+            "ml_workbench.database.insertion.insert_missing": (
+                "database/insertion.html#insert_missing",
+                "ml_workbench/database/insertion.py",
+            ),
             "ml_workbench.database.insertion.insert_new": (
                 "database/insertion.html#insert_new",
                 "ml_workbench/database/insertion.py",
@@ -2600,6 +2604,52 @@ d = {
                 "ml_workbench/experiment/filling.py",
             ),
         },
+        "ml_workbench.experiment.guard": {
+            "ml_workbench.experiment.guard.Known": (
+                "experiment/guard.html#known",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Known.__init__": (
+                "experiment/guard.html#known.__init__",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Known.charter": (
+                "experiment/guard.html#known.charter",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Known.file": (
+                "experiment/guard.html#known.file",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Watch": (
+                "experiment/guard.html#watch",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Watch.as_json": (
+                "experiment/guard.html#watch.as_json",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Watch.level": (
+                "experiment/guard.html#watch.level",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard._acted": (
+                "experiment/guard.html#_acted",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.last_good": (
+                "experiment/guard.html#last_good",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.readings": (
+                "experiment/guard.html#readings",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.watch": (
+                "experiment/guard.html#watch",
+                "ml_workbench/experiment/guard.py",
+            ),
+        },
         "ml_workbench.experiment.history": {
             "ml_workbench.experiment.history.History": (
                 "experiment/history.html#history",
@@ -3948,6 +3998,84 @@ d = {
             "ml_workbench.experiment.uplift.uplift": (
                 "experiment/uplift.html#uplift",
                 "ml_workbench/experiment/uplift.py",
+            ),
+        },
+        "ml_workbench.experiment.watching": {
+            "ml_workbench.experiment.watching.Limits": (
+                "experiment/watching.html#limits",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.Reading": (
+                "experiment/watching.html#reading",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching._compared": (
+                "experiment/watching.html#_compared",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching._held": (
+                "experiment/watching.html#_held",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching._metric_reading": (
+                "experiment/watching.html#_metric_reading",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.answering": (
+                "experiment/watching.html#answering",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.by_chance": (
+                "experiment/watching.html#by_chance",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.error_readings": (
+                "experiment/watching.html#error_readings",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.failures": (
+                "experiment/watching.html#failures",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.frozen_design": (
+                "experiment/watching.html#frozen_design",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.latency": (
+                "experiment/watching.html#latency",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.latency_reading": (
+                "experiment/watching.html#latency_reading",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.merged_bins": (
+                "experiment/watching.html#merged_bins",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.metric_readings": (
+                "experiment/watching.html#metric_readings",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.psi": (
+                "experiment/watching.html#psi",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.reference_scores": (
+                "experiment/watching.html#reference_scores",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.score_counts": (
+                "experiment/watching.html#score_counts",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.score_reading": (
+                "experiment/watching.html#score_reading",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.since": (
+                "experiment/watching.html#since",
+                "ml_workbench/experiment/watching.py",
             ),
         },
         "ml_workbench.model.artifact": {
@@ -6987,6 +7115,10 @@ d = {
                 "release/bundle.html#release.as_bytes",
                 "ml_workbench/release/bundle.py",
             ),
+            "ml_workbench.release.bundle.Release.figure": (
+                "release/bundle.html#release.figure",
+                "ml_workbench/release/bundle.py",
+            ),
             "ml_workbench.release.bundle.Release.id": (
                 "release/bundle.html#release.id",
                 "ml_workbench/release/bundle.py",
@@ -7001,6 +7133,10 @@ d = {
             ),
             "ml_workbench.release.bundle._output": (
                 "release/bundle.html#_output",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle._reader": (
+                "release/bundle.html#_reader",
                 "ml_workbench/release/bundle.py",
             ),
             "ml_workbench.release.bundle.build": (
@@ -7247,6 +7383,10 @@ d = {
             "ml_workbench.release.diff._gains": ("release/diff.html#_gains", "ml_workbench/release/diff.py"),
             "ml_workbench.release.diff._inputs": (
                 "release/diff.html#_inputs",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._looks_at": (
+                "release/diff.html#_looks_at",
                 "ml_workbench/release/diff.py",
             ),
             "ml_workbench.release.diff._sentences": (
@@ -7684,6 +7824,18 @@ d = {
                 "release/store.html#store.add",
                 "ml_workbench/release/store.py",
             ),
+            "ml_workbench.release.store.Store.bytes": (
+                "release/store.html#store.bytes",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.check_reachable": (
+                "release/store.html#store.check_reachable",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.files": (
+                "release/store.html#store.files",
+                "ml_workbench/release/store.py",
+            ),
             "ml_workbench.release.store.Store.find": (
                 "release/store.html#store.find",
                 "ml_workbench/release/store.py",
@@ -7694,10 +7846,6 @@ d = {
             ),
             "ml_workbench.release.store.Store.ids": (
                 "release/store.html#store.ids",
-                "ml_workbench/release/store.py",
-            ),
-            "ml_workbench.release.store.Store.reachable": (
-                "release/store.html#store.reachable",
                 "ml_workbench/release/store.py",
             ),
             "ml_workbench.release.store.Store.read": (
@@ -7725,10 +7873,6 @@ d = {
             ),
             "ml_workbench.release.store._none": ("release/store.html#_none", "ml_workbench/release/store.py"),
             "ml_workbench.release.store._read": ("release/store.html#_read", "ml_workbench/release/store.py"),
-            "ml_workbench.release.store._write": (
-                "release/store.html#_write",
-                "ml_workbench/release/store.py",
-            ),
             "ml_workbench.release.store.asking": (
                 "release/store.html#asking",
                 "ml_workbench/release/store.py",
@@ -7886,10 +8030,6 @@ d = {
             ),
             "ml_workbench.release.verification.Inspection.__init__": (
                 "release/verification.html#inspection.__init__",
-                "ml_workbench/release/verification.py",
-            ),
-            "ml_workbench.release.verification.Inspection._bytes": (
-                "release/verification.html#inspection._bytes",
                 "ml_workbench/release/verification.py",
             ),
             "ml_workbench.release.verification.Inspection.files": (
@@ -8482,6 +8622,16 @@ d = {
             "ml_workbench.run.gate.standing": ("run/gate.html#standing", "ml_workbench/run/gate.py"),
             "ml_workbench.run.gate.told": ("run/gate.html#told", "ml_workbench/run/gate.py"),
         },
+        "ml_workbench.run.guard": {
+            "ml_workbench.run.guard._looking": ("run/guard.html#_looking", "ml_workbench/run/guard.py"),
+            "ml_workbench.run.guard.asked_to_stop": (
+                "run/guard.html#asked_to_stop",
+                "ml_workbench/run/guard.py",
+            ),
+            "ml_workbench.run.guard.guard": ("run/guard.html#guard", "ml_workbench/run/guard.py"),
+            "ml_workbench.run.guard.looped": ("run/guard.html#looped", "ml_workbench/run/guard.py"),
+            "ml_workbench.run.guard.say": ("run/guard.html#say", "ml_workbench/run/guard.py"),
+        },
         "ml_workbench.run.history": {
             "ml_workbench.run.history.Revision": ("run/history.html#revision", "ml_workbench/run/history.py"),
             "ml_workbench.run.history.Run": ("run/history.html#run", "ml_workbench/run/history.py"),
@@ -8878,6 +9028,36 @@ d = {
                 "ml_workbench/serve/access.py",
             ),
         },
+        "ml_workbench.serve.admission": {
+            "ml_workbench.serve.admission.broken": (
+                "serve/admission.html#broken",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.check_media": (
+                "serve/admission.html#check_media",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.check_settings": (
+                "serve/admission.html#check_settings",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.check_size": (
+                "serve/admission.html#check_size",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.is_loopback": (
+                "serve/admission.html#is_loopback",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.request_id_in": (
+                "serve/admission.html#request_id_in",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.tokens_of": (
+                "serve/admission.html#tokens_of",
+                "ml_workbench/serve/admission.py",
+            ),
+        },
         "ml_workbench.serve.answering": {
             "ml_workbench.serve.answering.Answering": (
                 "serve/answering.html#answering",
@@ -8966,12 +9146,9 @@ d = {
                 "serve/api.html#entrance._body",
                 "ml_workbench/serve/api.py",
             ),
-            "ml_workbench.serve.api.Entrance._broken": (
-                "serve/api.html#entrance._broken",
-                "ml_workbench/serve/api.py",
-            ),
-            "ml_workbench.serve.api.Entrance._passed": (
-                "serve/api.html#entrance._passed",
+            "ml_workbench.serve.api.Passage": ("serve/api.html#passage", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.Passage.__call__": (
+                "serve/api.html#passage.__call__",
                 "ml_workbench/serve/api.py",
             ),
             "ml_workbench.serve.api._counted": ("serve/api.html#_counted", "ml_workbench/serve/api.py"),
@@ -8988,14 +9165,9 @@ d = {
             "ml_workbench.serve.api.body_of": ("serve/api.html#body_of", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.durable": ("serve/api.html#durable", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.gauges": ("serve/api.html#gauges", "ml_workbench/serve/api.py"),
-            "ml_workbench.serve.api.in_force": ("serve/api.html#in_force", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.make_app": ("serve/api.html#make_app", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.readiness": ("serve/api.html#readiness", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.recorded": ("serve/api.html#recorded", "ml_workbench/serve/api.py"),
-            "ml_workbench.serve.api.request_id_in": (
-                "serve/api.html#request_id_in",
-                "ml_workbench/serve/api.py",
-            ),
         },
         "ml_workbench.serve.batch": {
             "ml_workbench.serve.batch.Feed": ("serve/batch.html#feed", "ml_workbench/serve/batch.py"),
@@ -9178,6 +9350,60 @@ d = {
             "ml_workbench.serve.deciding.ways_of": (
                 "serve/deciding.html#ways_of",
                 "ml_workbench/serve/deciding.py",
+            ),
+        },
+        "ml_workbench.serve.delivery": {
+            "ml_workbench.serve.delivery.DatabaseAway": (
+                "serve/delivery.html#databaseaway",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery": (
+                "serve/delivery.html#delivery",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery.__init__": (
+                "serve/delivery.html#delivery.__init__",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery.__repr__": (
+                "serve/delivery.html#delivery.__repr__",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery._bring": (
+                "serve/delivery.html#delivery._bring",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery._transact": (
+                "serve/delivery.html#delivery._transact",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery.close": (
+                "serve/delivery.html#delivery.close",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery.deliver": (
+                "serve/delivery.html#delivery.deliver",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery.ping": (
+                "serve/delivery.html#delivery.ping",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Refused": (
+                "serve/delivery.html#refused",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.about_records": (
+                "serve/delivery.html#about_records",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.attentive": (
+                "serve/delivery.html#attentive",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.misfit": (
+                "serve/delivery.html#misfit",
+                "ml_workbench/serve/delivery.py",
             ),
         },
         "ml_workbench.serve.designs": {
@@ -10163,23 +10389,130 @@ d = {
                 "serve/service.html#check_port",
                 "ml_workbench/serve/service.py",
             ),
-            "ml_workbench.serve.service.check_settings": (
-                "serve/service.html#check_settings",
-                "ml_workbench/serve/service.py",
-            ),
             "ml_workbench.serve.service.clean": ("serve/service.html#clean", "ml_workbench/serve/service.py"),
-            "ml_workbench.serve.service.is_loopback": (
-                "serve/service.html#is_loopback",
-                "ml_workbench/serve/service.py",
-            ),
             "ml_workbench.serve.service.make_service": (
                 "serve/service.html#make_service",
                 "ml_workbench/serve/service.py",
             ),
             "ml_workbench.serve.service.serve": ("serve/service.html#serve", "ml_workbench/serve/service.py"),
-            "ml_workbench.serve.service.tokens_of": (
-                "serve/service.html#tokens_of",
-                "ml_workbench/serve/service.py",
+        },
+        "ml_workbench.serve.shipping": {
+            "ml_workbench.serve.shipping.Batch": (
+                "serve/shipping.html#batch",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Lines": (
+                "serve/shipping.html#lines",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Lines.__call__": (
+                "serve/shipping.html#lines.__call__",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Lines.__init__": (
+                "serve/shipping.html#lines.__init__",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Shipper": (
+                "serve/shipping.html#shipper",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Shipper.__init__": (
+                "serve/shipping.html#shipper.__init__",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Shipper.alone": (
+                "serve/shipping.html#shipper.alone",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Shipper.release": (
+                "serve/shipping.html#shipper.release",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Shipper.step": (
+                "serve/shipping.html#shipper.step",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Shipping": (
+                "serve/shipping.html#shipping",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Shipping.age": (
+                "serve/shipping.html#shipping.age",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Stop": (
+                "serve/shipping.html#stop",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Stop.__init__": (
+                "serve/shipping.html#stop.__init__",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Stop.ask": (
+                "serve/shipping.html#stop.ask",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Stop.late": (
+                "serve/shipping.html#stop.late",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Stop.pause": (
+                "serve/shipping.html#stop.pause",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping._recovered": (
+                "serve/shipping.html#_recovered",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping._same": (
+                "serve/shipping.html#_same",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping._settle": (
+                "serve/shipping.html#_settle",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping._stretch": (
+                "serve/shipping.html#_stretch",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.clear": (
+                "serve/shipping.html#clear",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.command": (
+                "serve/shipping.html#command",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.failed": (
+                "serve/shipping.html#failed",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.main": (
+                "serve/shipping.html#main",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.read_status": (
+                "serve/shipping.html#read_status",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.run": ("serve/shipping.html#run", "ml_workbench/serve/shipping.py"),
+            "ml_workbench.serve.shipping.set_aside": (
+                "serve/shipping.html#set_aside",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.take": (
+                "serve/shipping.html#take",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.tell": (
+                "serve/shipping.html#tell",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.watch": (
+                "serve/shipping.html#watch",
+                "ml_workbench/serve/shipping.py",
             ),
         },
         "ml_workbench.serve.spool": {
@@ -10316,6 +10649,12 @@ d = {
                 "serve/spool.html#write_whole",
                 "ml_workbench/serve/spool.py",
             ),
+        },
+        "ml_workbench.serve.standing": {
+            "ml_workbench.serve.standing.in_force": (
+                "serve/standing.html#in_force",
+                "ml_workbench/serve/standing.py",
+            )
         },
         "ml_workbench.serve.statistics": {
             "ml_workbench.serve.statistics.Statistics": (

@@ -31,6 +31,7 @@ from .. import __version__
 from ..plan.errors import WorkbenchError
 from .deploys import deploy, history, pause, promote, ramp, resume, rollback
 from .experiments import experiment
+from .guard import guard
 from .releases import release
 from .scoring import online_command, score_command
 from .serving import serve_command
@@ -243,6 +244,7 @@ for _command in (
     promote,
     rollback,
     history,
+    guard,
     serve_command,
     score_command,
     online_command,
