@@ -172,7 +172,9 @@ def _reference(fitted: Fitted, seed: int) -> bytes:
         columns = {each: rows[each].to_numpy() for each in rows}
         for each in SCHEMA.of_kind("number"):
             columns[each] = np.ma.masked_invalid(columns[each].astype(np.float64))
-        parts[name] = Slice(columns, fitted.probability(rows), {"proposed": (20, len(rows)), "rule": (20, len(rows))})
+        parts[name] = Slice(
+            columns, fitted.probability(rows), {"proposed": (20, len(rows)), "rule": (20, len(rows))}
+        )
     names = {"entity": SCHEMA.entity, "time": SCHEMA.time, "label": SCHEMA.label}
     return reference_bytes(reference_of(parts, columns_in(declaration_bytes(DECLARED)), **names))
 
