@@ -7450,6 +7450,10 @@ d = {
                 "release/ledger.html#ledger.migrate",
                 "ml_workbench/release/ledger.py",
             ),
+            "ml_workbench.release.ledger.Ledger.ready": (
+                "release/ledger.html#ledger.ready",
+                "ml_workbench/release/ledger.py",
+            ),
             "ml_workbench.release.ledger.Ledger.write": (
                 "release/ledger.html#ledger.write",
                 "ml_workbench/release/ledger.py",
@@ -7466,6 +7470,10 @@ d = {
                 "release/ledger.html#_entered",
                 "ml_workbench/release/ledger.py",
             ),
+            "ml_workbench.release.ledger._is_there": (
+                "release/ledger.html#_is_there",
+                "ml_workbench/release/ledger.py",
+            ),
             "ml_workbench.release.ledger._known": (
                 "release/ledger.html#_known",
                 "ml_workbench/release/ledger.py",
@@ -7476,6 +7484,10 @@ d = {
             ),
             "ml_workbench.release.ledger._overtaken": (
                 "release/ledger.html#_overtaken",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.deployed_ledger": (
+                "release/ledger.html#deployed_ledger",
                 "ml_workbench/release/ledger.py",
             ),
             "ml_workbench.release.ledger.open_ledger": (
@@ -7516,6 +7528,10 @@ d = {
             ),
             "ml_workbench.release.operations.Change.told": (
                 "release/operations.html#change.told",
+                "ml_workbench/release/operations.py",
+            ),
+            "ml_workbench.release.operations._check_expected": (
+                "release/operations.html#_check_expected",
                 "ml_workbench/release/operations.py",
             ),
             "ml_workbench.release.operations.change": (
