@@ -33,6 +33,7 @@ from .deploys import deploy, history, pause, promote, ramp, resume, rollback
 from .experiments import experiment
 from .guard import guard
 from .releases import release
+from .scoring import online_command, score_command
 from .serving import serve_command
 
 
@@ -245,6 +246,8 @@ for _command in (
     history,
     guard,
     serve_command,
+    score_command,
+    online_command,
 ):
     cli.add_command(_command)
 
