@@ -245,9 +245,9 @@ for _command in (
     rollback,
     history,
     guard,
-    serve_command,
-    score_command,
     online_command,
+    score_command,
+    serve_command,
 ):
     cli.add_command(_command)
 
