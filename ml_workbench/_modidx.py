@@ -2604,6 +2604,52 @@ d = {
                 "ml_workbench/experiment/filling.py",
             ),
         },
+        "ml_workbench.experiment.guard": {
+            "ml_workbench.experiment.guard.Known": (
+                "experiment/guard.html#known",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Known.__init__": (
+                "experiment/guard.html#known.__init__",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Known.charter": (
+                "experiment/guard.html#known.charter",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Known.file": (
+                "experiment/guard.html#known.file",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Watch": (
+                "experiment/guard.html#watch",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Watch.as_json": (
+                "experiment/guard.html#watch.as_json",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Watch.level": (
+                "experiment/guard.html#watch.level",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard._acted": (
+                "experiment/guard.html#_acted",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.last_good": (
+                "experiment/guard.html#last_good",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.readings": (
+                "experiment/guard.html#readings",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.watch": (
+                "experiment/guard.html#watch",
+                "ml_workbench/experiment/guard.py",
+            ),
+        },
         "ml_workbench.experiment.history": {
             "ml_workbench.experiment.history.History": (
                 "experiment/history.html#history",
@@ -3952,6 +3998,84 @@ d = {
             "ml_workbench.experiment.uplift.uplift": (
                 "experiment/uplift.html#uplift",
                 "ml_workbench/experiment/uplift.py",
+            ),
+        },
+        "ml_workbench.experiment.watching": {
+            "ml_workbench.experiment.watching.Limits": (
+                "experiment/watching.html#limits",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.Reading": (
+                "experiment/watching.html#reading",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching._compared": (
+                "experiment/watching.html#_compared",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching._held": (
+                "experiment/watching.html#_held",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching._metric_reading": (
+                "experiment/watching.html#_metric_reading",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.answering": (
+                "experiment/watching.html#answering",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.by_chance": (
+                "experiment/watching.html#by_chance",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.error_readings": (
+                "experiment/watching.html#error_readings",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.failures": (
+                "experiment/watching.html#failures",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.frozen_design": (
+                "experiment/watching.html#frozen_design",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.latency": (
+                "experiment/watching.html#latency",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.latency_reading": (
+                "experiment/watching.html#latency_reading",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.merged_bins": (
+                "experiment/watching.html#merged_bins",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.metric_readings": (
+                "experiment/watching.html#metric_readings",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.psi": (
+                "experiment/watching.html#psi",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.reference_scores": (
+                "experiment/watching.html#reference_scores",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.score_counts": (
+                "experiment/watching.html#score_counts",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.score_reading": (
+                "experiment/watching.html#score_reading",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.since": (
+                "experiment/watching.html#since",
+                "ml_workbench/experiment/watching.py",
             ),
         },
         "ml_workbench.model.artifact": {
@@ -6909,8 +7033,28 @@ d = {
             ),
         },
         "ml_workbench.release.building": {
+            "ml_workbench.release.building.Run": (
+                "release/building.html#run",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building._all_metrics": (
+                "release/building.html#_all_metrics",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building._columns": (
+                "release/building.html#_columns",
+                "ml_workbench/release/building.py",
+            ),
             "ml_workbench.release.building._json_bytes": (
                 "release/building.html#_json_bytes",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building._lock_of": (
+                "release/building.html#_lock_of",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.check_reports": (
+                "release/building.html#check_reports",
                 "ml_workbench/release/building.py",
             ),
             "ml_workbench.release.building.files_of_run": (
@@ -6921,8 +7065,32 @@ d = {
                 "release/building.html#let_pass",
                 "ml_workbench/release/building.py",
             ),
+            "ml_workbench.release.building.listed": (
+                "release/building.html#listed",
+                "ml_workbench/release/building.py",
+            ),
             "ml_workbench.release.building.metrics_of": (
                 "release/building.html#metrics_of",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.model_of": (
+                "release/building.html#model_of",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.predicted": (
+                "release/building.html#predicted",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.read_run": (
+                "release/building.html#read_run",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.reference_in": (
+                "release/building.html#reference_in",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.slices_of": (
+                "release/building.html#slices_of",
                 "ml_workbench/release/building.py",
             ),
         },
@@ -6947,6 +7115,10 @@ d = {
                 "release/bundle.html#release.as_bytes",
                 "ml_workbench/release/bundle.py",
             ),
+            "ml_workbench.release.bundle.Release.figure": (
+                "release/bundle.html#release.figure",
+                "ml_workbench/release/bundle.py",
+            ),
             "ml_workbench.release.bundle.Release.id": (
                 "release/bundle.html#release.id",
                 "ml_workbench/release/bundle.py",
@@ -6961,6 +7133,10 @@ d = {
             ),
             "ml_workbench.release.bundle._output": (
                 "release/bundle.html#_output",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle._reader": (
+                "release/bundle.html#_reader",
                 "ml_workbench/release/bundle.py",
             ),
             "ml_workbench.release.bundle.build": (
@@ -6979,6 +7155,61 @@ d = {
                 "release/bundle.html#release_from",
                 "ml_workbench/release/bundle.py",
             ),
+        },
+        "ml_workbench.release.card": {
+            "ml_workbench.release.card.Sources": (
+                "release/card.html#sources",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card.Sources.judged": (
+                "release/card.html#sources.judged",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card.Sources.money": (
+                "release/card.html#sources.money",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._data": ("release/card.html#_data", "ml_workbench/release/card.py"),
+            "ml_workbench.release.card._details": (
+                "release/card.html#_details",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._fairness": (
+                "release/card.html#_fairness",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._interval": (
+                "release/card.html#_interval",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._limits": (
+                "release/card.html#_limits",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._passed": (
+                "release/card.html#_passed",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._purpose": (
+                "release/card.html#_purpose",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._results": (
+                "release/card.html#_results",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._section": (
+                "release/card.html#_section",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card._table": ("release/card.html#_table", "ml_workbench/release/card.py"),
+            "ml_workbench.release.card._weak": ("release/card.html#_weak", "ml_workbench/release/card.py"),
+            "ml_workbench.release.card.card_of": (
+                "release/card.html#card_of",
+                "ml_workbench/release/card.py",
+            ),
+            "ml_workbench.release.card.code": ("release/card.html#code", "ml_workbench/release/card.py"),
+            "ml_workbench.release.card.plain": ("release/card.html#plain", "ml_workbench/release/card.py"),
         },
         "ml_workbench.release.declaration": {
             "ml_workbench.release.declaration._raw": (
@@ -7083,6 +7314,10 @@ d = {
                 "release/deployment.html#_who",
                 "ml_workbench/release/deployment.py",
             ),
+            "ml_workbench.release.deployment.in_short": (
+                "release/deployment.html#in_short",
+                "ml_workbench/release/deployment.py",
+            ),
             "ml_workbench.release.deployment.percent": (
                 "release/deployment.html#percent",
                 "ml_workbench/release/deployment.py",
@@ -7107,6 +7342,76 @@ d = {
                 "release/deployment.html#split_from",
                 "ml_workbench/release/deployment.py",
             ),
+        },
+        "ml_workbench.release.diff": {
+            "ml_workbench.release.diff.Change": ("release/diff.html#change", "ml_workbench/release/diff.py"),
+            "ml_workbench.release.diff.Diff": ("release/diff.html#diff", "ml_workbench/release/diff.py"),
+            "ml_workbench.release.diff.Diff.as_json": (
+                "release/diff.html#diff.as_json",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff.Figure": ("release/diff.html#figure", "ml_workbench/release/diff.py"),
+            "ml_workbench.release.diff.Figure.difference": (
+                "release/diff.html#figure.difference",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff.Figure.shown": (
+                "release/diff.html#figure.shown",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._about": ("release/diff.html#_about", "ml_workbench/release/diff.py"),
+            "ml_workbench.release.diff._capital": (
+                "release/diff.html#_capital",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._changed": (
+                "release/diff.html#_changed",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._columns": (
+                "release/diff.html#_columns",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._counted": (
+                "release/diff.html#_counted",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._declared": (
+                "release/diff.html#_declared",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._gains": ("release/diff.html#_gains", "ml_workbench/release/diff.py"),
+            "ml_workbench.release.diff._inputs": (
+                "release/diff.html#_inputs",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._looks_at": (
+                "release/diff.html#_looks_at",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._sentences": (
+                "release/diff.html#_sentences",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff._text": ("release/diff.html#_text", "ml_workbench/release/diff.py"),
+            "ml_workbench.release.diff.as_lines": (
+                "release/diff.html#as_lines",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff.changes": (
+                "release/diff.html#changes",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff.comparable": (
+                "release/diff.html#comparable",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff.diff": ("release/diff.html#diff", "ml_workbench/release/diff.py"),
+            "ml_workbench.release.diff.figures": (
+                "release/diff.html#figures",
+                "ml_workbench/release/diff.py",
+            ),
+            "ml_workbench.release.diff.flat": ("release/diff.html#flat", "ml_workbench/release/diff.py"),
         },
         "ml_workbench.release.ledger": {
             "ml_workbench.release.ledger.Ledger": (
@@ -7202,6 +7507,28 @@ d = {
             "ml_workbench.release.loading.loaded": (
                 "release/loading.html#loaded",
                 "ml_workbench/release/loading.py",
+            ),
+        },
+        "ml_workbench.release.operations": {
+            "ml_workbench.release.operations.Change": (
+                "release/operations.html#change",
+                "ml_workbench/release/operations.py",
+            ),
+            "ml_workbench.release.operations.Change.told": (
+                "release/operations.html#change.told",
+                "ml_workbench/release/operations.py",
+            ),
+            "ml_workbench.release.operations.change": (
+                "release/operations.html#change",
+                "ml_workbench/release/operations.py",
+            ),
+            "ml_workbench.release.operations.in_force": (
+                "release/operations.html#in_force",
+                "ml_workbench/release/operations.py",
+            ),
+            "ml_workbench.release.operations.rollback": (
+                "release/operations.html#rollback",
+                "ml_workbench/release/operations.py",
             ),
         },
         "ml_workbench.release.places": {
@@ -7313,29 +7640,131 @@ d = {
             ),
         },
         "ml_workbench.release.provenance": {
-            "ml_workbench.release.provenance._canonical": (
-                "release/provenance.html#_canonical",
-                "ml_workbench/release/provenance.py",
-            ),
             "ml_workbench.release.provenance._git": (
                 "release/provenance.html#_git",
                 "ml_workbench/release/provenance.py",
             ),
-            "ml_workbench.release.provenance.check_run": (
-                "release/provenance.html#check_run",
+            "ml_workbench.release.provenance._locked": (
+                "release/provenance.html#_locked",
+                "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance._md5": (
+                "release/provenance.html#_md5",
+                "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance._plain": (
+                "release/provenance.html#_plain",
+                "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance.check_committed": (
+                "release/provenance.html#check_committed",
                 "ml_workbench/release/provenance.py",
             ),
             "ml_workbench.release.provenance.commit_of": (
                 "release/provenance.html#commit_of",
                 "ml_workbench/release/provenance.py",
             ),
+            "ml_workbench.release.provenance.dvc_hash": (
+                "release/provenance.html#dvc_hash",
+                "ml_workbench/release/provenance.py",
+            ),
             "ml_workbench.release.provenance.made_with": (
                 "release/provenance.html#made_with",
+                "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance.not_of_this_run": (
+                "release/provenance.html#not_of_this_run",
                 "ml_workbench/release/provenance.py",
             ),
             "ml_workbench.release.provenance.origin_of": (
                 "release/provenance.html#origin_of",
                 "ml_workbench/release/provenance.py",
+            ),
+            "ml_workbench.release.provenance.section_hash": (
+                "release/provenance.html#section_hash",
+                "ml_workbench/release/provenance.py",
+            ),
+        },
+        "ml_workbench.release.reference": {
+            "ml_workbench.release.reference.Categories": (
+                "release/reference.html#categories",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.Numbers": (
+                "release/reference.html#numbers",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.Numbers.finite": (
+                "release/reference.html#numbers.finite",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.Slice": (
+                "release/reference.html#slice",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._column": (
+                "release/reference.html#_column",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._counts": (
+                "release/reference.html#_counts",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._either": (
+                "release/reference.html#_either",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._extent": (
+                "release/reference.html#_extent",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._finite": (
+                "release/reference.html#_finite",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._line": (
+                "release/reference.html#_line",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._scores": (
+                "release/reference.html#_scores",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference._summary": (
+                "release/reference.html#_summary",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.added": (
+                "release/reference.html#added",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.categories": (
+                "release/reference.html#categories",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.edges_of": (
+                "release/reference.html#edges_of",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.levels_of": (
+                "release/reference.html#levels_of",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.numbers": (
+                "release/reference.html#numbers",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.reference_bytes": (
+                "release/reference.html#reference_bytes",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.reference_from": (
+                "release/reference.html#reference_from",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.reference_of": (
+                "release/reference.html#reference_of",
+                "ml_workbench/release/reference.py",
             ),
         },
         "ml_workbench.release.signing": {
@@ -7395,6 +7824,18 @@ d = {
                 "release/store.html#store.add",
                 "ml_workbench/release/store.py",
             ),
+            "ml_workbench.release.store.Store.bytes": (
+                "release/store.html#store.bytes",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.check_reachable": (
+                "release/store.html#store.check_reachable",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.files": (
+                "release/store.html#store.files",
+                "ml_workbench/release/store.py",
+            ),
             "ml_workbench.release.store.Store.find": (
                 "release/store.html#store.find",
                 "ml_workbench/release/store.py",
@@ -7405,10 +7846,6 @@ d = {
             ),
             "ml_workbench.release.store.Store.ids": (
                 "release/store.html#store.ids",
-                "ml_workbench/release/store.py",
-            ),
-            "ml_workbench.release.store.Store.reachable": (
-                "release/store.html#store.reachable",
                 "ml_workbench/release/store.py",
             ),
             "ml_workbench.release.store.Store.read": (
@@ -7436,10 +7873,6 @@ d = {
             ),
             "ml_workbench.release.store._none": ("release/store.html#_none", "ml_workbench/release/store.py"),
             "ml_workbench.release.store._read": ("release/store.html#_read", "ml_workbench/release/store.py"),
-            "ml_workbench.release.store._write": (
-                "release/store.html#_write",
-                "ml_workbench/release/store.py",
-            ),
             "ml_workbench.release.store.asking": (
                 "release/store.html#asking",
                 "ml_workbench/release/store.py",
@@ -7457,6 +7890,220 @@ d = {
                 "ml_workbench/release/store.py",
             ),
             "ml_workbench.release.store.short": ("release/store.html#short", "ml_workbench/release/store.py"),
+        },
+        "ml_workbench.release.traffic": {
+            "ml_workbench.release.traffic.Order": (
+                "release/traffic.html#order",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.Order.arms": (
+                "release/traffic.html#order.arms",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.Order.policy": (
+                "release/traffic.html#order.policy",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic._base": (
+                "release/traffic.html#_base",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic._changed": (
+                "release/traffic.html#_changed",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic._check_alone": (
+                "release/traffic.html#_check_alone",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic._control": (
+                "release/traffic.html#_control",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic._known": (
+                "release/traffic.html#_known",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic._others": (
+                "release/traffic.html#_others",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic._still_paused": (
+                "release/traffic.html#_still_paused",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.check_same_deal": (
+                "release/traffic.html#check_same_deal",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.deployed": (
+                "release/traffic.html#deployed",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.everybody": (
+                "release/traffic.html#everybody",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.experiment_of": (
+                "release/traffic.html#experiment_of",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.paused": (
+                "release/traffic.html#paused",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.plan_of": (
+                "release/traffic.html#plan_of",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.promoted": (
+                "release/traffic.html#promoted",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.ramped": (
+                "release/traffic.html#ramped",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.remarks": (
+                "release/traffic.html#remarks",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.resumed": (
+                "release/traffic.html#resumed",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.share_from": (
+                "release/traffic.html#share_from",
+                "ml_workbench/release/traffic.py",
+            ),
+            "ml_workbench.release.traffic.traffic_from": (
+                "release/traffic.html#traffic_from",
+                "ml_workbench/release/traffic.py",
+            ),
+        },
+        "ml_workbench.release.undoing": {
+            "ml_workbench.release.undoing.State": (
+                "release/undoing.html#state",
+                "ml_workbench/release/undoing.py",
+            ),
+            "ml_workbench.release.undoing._certain": (
+                "release/undoing.html#_certain",
+                "ml_workbench/release/undoing.py",
+            ),
+            "ml_workbench.release.undoing._stacked": (
+                "release/undoing.html#_stacked",
+                "ml_workbench/release/undoing.py",
+            ),
+            "ml_workbench.release.undoing.condemned": (
+                "release/undoing.html#condemned",
+                "ml_workbench/release/undoing.py",
+            ),
+            "ml_workbench.release.undoing.readable": (
+                "release/undoing.html#readable",
+                "ml_workbench/release/undoing.py",
+            ),
+            "ml_workbench.release.undoing.release_in": (
+                "release/undoing.html#release_in",
+                "ml_workbench/release/undoing.py",
+            ),
+            "ml_workbench.release.undoing.states": (
+                "release/undoing.html#states",
+                "ml_workbench/release/undoing.py",
+            ),
+            "ml_workbench.release.undoing.target": (
+                "release/undoing.html#target",
+                "ml_workbench/release/undoing.py",
+            ),
+        },
+        "ml_workbench.release.verification": {
+            "ml_workbench.release.verification.Check": (
+                "release/verification.html#check",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Check.line": (
+                "release/verification.html#check.line",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection": (
+                "release/verification.html#inspection",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.__init__": (
+                "release/verification.html#inspection.__init__",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.files": (
+                "release/verification.html#inspection.files",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.golden": (
+                "release/verification.html#inspection.golden",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.hashes": (
+                "release/verification.html#inspection.hashes",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.manifest": (
+                "release/verification.html#inspection.manifest",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.parity": (
+                "release/verification.html#inspection.parity",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.parts": (
+                "release/verification.html#inspection.parts",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.quarantine": (
+                "release/verification.html#inspection.quarantine",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.reference": (
+                "release/verification.html#inspection.reference",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.Inspection.signature": (
+                "release/verification.html#inspection.signature",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification._looked": (
+                "release/verification.html#_looked",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification._run_of": (
+                "release/verification.html#_run_of",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification._value": (
+                "release/verification.html#_value",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.apart": (
+                "release/verification.html#apart",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.check_counts": (
+                "release/verification.html#check_counts",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.named_rows": (
+                "release/verification.html#named_rows",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.same_summaries": (
+                "release/verification.html#same_summaries",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.summarised_again": (
+                "release/verification.html#summarised_again",
+                "ml_workbench/release/verification.py",
+            ),
+            "ml_workbench.release.verification.verified": (
+                "release/verification.html#verified",
+                "ml_workbench/release/verification.py",
+            ),
         },
         "ml_workbench.run.catalogue": {
             "ml_workbench.run.catalogue._cells": (
@@ -7727,6 +8374,52 @@ d = {
                 "ml_workbench/run/copies.py",
             ),
         },
+        "ml_workbench.run.deploys": {
+            "ml_workbench.run.deploys._answered_for": (
+                "run/deploys.html#_answered_for",
+                "ml_workbench/run/deploys.py",
+            ),
+            "ml_workbench.run.deploys._by": ("run/deploys.html#_by", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys._carried_out": (
+                "run/deploys.html#_carried_out",
+                "ml_workbench/run/deploys.py",
+            ),
+            "ml_workbench.run.deploys._ledger": ("run/deploys.html#_ledger", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys._ramped_design": (
+                "run/deploys.html#_ramped_design",
+                "ml_workbench/run/deploys.py",
+            ),
+            "ml_workbench.run.deploys._say": ("run/deploys.html#_say", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys._share": ("run/deploys.html#_share", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys._terms_of": (
+                "run/deploys.html#_terms_of",
+                "ml_workbench/run/deploys.py",
+            ),
+            "ml_workbench.run.deploys.as_row": ("run/deploys.html#as_row", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.check_verdict": (
+                "run/deploys.html#check_verdict",
+                "ml_workbench/run/deploys.py",
+            ),
+            "ml_workbench.run.deploys.deploy": ("run/deploys.html#deploy", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.deploy_release": (
+                "run/deploys.html#deploy_release",
+                "ml_workbench/run/deploys.py",
+            ),
+            "ml_workbench.run.deploys.design_row": (
+                "run/deploys.html#design_row",
+                "ml_workbench/run/deploys.py",
+            ),
+            "ml_workbench.run.deploys.history": ("run/deploys.html#history", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.pause": ("run/deploys.html#pause", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.promote": ("run/deploys.html#promote", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.ramp": ("run/deploys.html#ramp", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.resume": ("run/deploys.html#resume", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.rollback": ("run/deploys.html#rollback", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.told_line": (
+                "run/deploys.html#told_line",
+                "ml_workbench/run/deploys.py",
+            ),
+        },
         "ml_workbench.run.engines": {
             "ml_workbench.run.engines.InProcessEngine": (
                 "run/engines.html#inprocessengine",
@@ -7928,6 +8621,16 @@ d = {
             ),
             "ml_workbench.run.gate.standing": ("run/gate.html#standing", "ml_workbench/run/gate.py"),
             "ml_workbench.run.gate.told": ("run/gate.html#told", "ml_workbench/run/gate.py"),
+        },
+        "ml_workbench.run.guard": {
+            "ml_workbench.run.guard._looking": ("run/guard.html#_looking", "ml_workbench/run/guard.py"),
+            "ml_workbench.run.guard.asked_to_stop": (
+                "run/guard.html#asked_to_stop",
+                "ml_workbench/run/guard.py",
+            ),
+            "ml_workbench.run.guard.guard": ("run/guard.html#guard", "ml_workbench/run/guard.py"),
+            "ml_workbench.run.guard.looped": ("run/guard.html#looped", "ml_workbench/run/guard.py"),
+            "ml_workbench.run.guard.say": ("run/guard.html#say", "ml_workbench/run/guard.py"),
         },
         "ml_workbench.run.history": {
             "ml_workbench.run.history.Revision": ("run/history.html#revision", "ml_workbench/run/history.py"),
@@ -8189,6 +8892,64 @@ d = {
             "ml_workbench.run.reasons.changes": ("run/reasons.html#changes", "ml_workbench/run/reasons.py"),
             "ml_workbench.run.reasons.reasons": ("run/reasons.html#reasons", "ml_workbench/run/reasons.py"),
         },
+        "ml_workbench.run.releases": {
+            "ml_workbench.run.releases._aligned": (
+                "run/releases.html#_aligned",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases._opened": (
+                "run/releases.html#_opened",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases._say": ("run/releases.html#_say", "ml_workbench/run/releases.py"),
+            "ml_workbench.run.releases.create": ("run/releases.html#create", "ml_workbench/run/releases.py"),
+            "ml_workbench.run.releases.create_release": (
+                "run/releases.html#create_release",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.diff_command": (
+                "run/releases.html#diff_command",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.earned_words": (
+                "run/releases.html#earned_words",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.facts_of": (
+                "run/releases.html#facts_of",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.keys": ("run/releases.html#keys", "ml_workbench/run/releases.py"),
+            "ml_workbench.run.releases.line_of": (
+                "run/releases.html#line_of",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.list_command": (
+                "run/releases.html#list_command",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.release": (
+                "run/releases.html#release",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.show": ("run/releases.html#show", "ml_workbench/run/releases.py"),
+            "ml_workbench.run.releases.sign": ("run/releases.html#sign", "ml_workbench/run/releases.py"),
+            "ml_workbench.run.releases.signed_bundle": (
+                "run/releases.html#signed_bundle",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.signed_words": (
+                "run/releases.html#signed_words",
+                "ml_workbench/run/releases.py",
+            ),
+            "ml_workbench.run.releases.verify": ("run/releases.html#verify", "ml_workbench/run/releases.py"),
+        },
+        "ml_workbench.run.serving": {
+            "ml_workbench.run.serving.serve_command": (
+                "run/serving.html#serve_command",
+                "ml_workbench/run/serving.py",
+            )
+        },
         "ml_workbench.run.stages": {
             "ml_workbench.run.stages.Lock": ("run/stages.html#lock", "ml_workbench/run/stages.py"),
             "ml_workbench.run.stages.Lock.note": ("run/stages.html#lock.note", "ml_workbench/run/stages.py"),
@@ -8311,6 +9072,279 @@ d = {
                 "ml_workbench/serve/access.py",
             ),
         },
+        "ml_workbench.serve.admission": {
+            "ml_workbench.serve.admission.broken": (
+                "serve/admission.html#broken",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.check_media": (
+                "serve/admission.html#check_media",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.check_settings": (
+                "serve/admission.html#check_settings",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.check_size": (
+                "serve/admission.html#check_size",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.is_loopback": (
+                "serve/admission.html#is_loopback",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.request_id_in": (
+                "serve/admission.html#request_id_in",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.tokens_of": (
+                "serve/admission.html#tokens_of",
+                "ml_workbench/serve/admission.py",
+            ),
+        },
+        "ml_workbench.serve.answering": {
+            "ml_workbench.serve.answering.Answering": (
+                "serve/answering.html#answering",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Answering.client": (
+                "serve/answering.html#answering.client",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Answering.decide": (
+                "serve/answering.html#answering.decide",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Answering.lost": (
+                "serve/answering.html#answering.lost",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Answering.outcomes": (
+                "serve/answering.html#answering.outcomes",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Names": (
+                "serve/answering.html#names",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Names.__call__": (
+                "serve/answering.html#names.__call__",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Names.__init__": (
+                "serve/answering.html#names.__init__",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Recent": (
+                "serve/answering.html#recent",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Recent.again": (
+                "serve/answering.html#recent.again",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Recent.answer": (
+                "serve/answering.html#recent.answer",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Recent.keep": (
+                "serve/answering.html#recent.keep",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.Response": (
+                "serve/answering.html#response",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering._counted": (
+                "serve/answering.html#_counted",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering._many": (
+                "serve/answering.html#_many",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering._merged": (
+                "serve/answering.html#_merged",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering._record": (
+                "serve/answering.html#_record",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering._single": (
+                "serve/answering.html#_single",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.refusal": (
+                "serve/answering.html#refusal",
+                "ml_workbench/serve/answering.py",
+            ),
+        },
+        "ml_workbench.serve.api": {
+            "ml_workbench.serve.api.Entrance": ("serve/api.html#entrance", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.Entrance.__call__": (
+                "serve/api.html#entrance.__call__",
+                "ml_workbench/serve/api.py",
+            ),
+            "ml_workbench.serve.api.Entrance._body": (
+                "serve/api.html#entrance._body",
+                "ml_workbench/serve/api.py",
+            ),
+            "ml_workbench.serve.api.Passage": ("serve/api.html#passage", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.Passage.__call__": (
+                "serve/api.html#passage.__call__",
+                "ml_workbench/serve/api.py",
+            ),
+            "ml_workbench.serve.api._counted": ("serve/api.html#_counted", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._decisions": ("serve/api.html#_decisions", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._model": ("serve/api.html#_model", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._once": ("serve/api.html#_once", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._operations": ("serve/api.html#_operations", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._outcomes": ("serve/api.html#_outcomes", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._problems": ("serve/api.html#_problems", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._reply": ("serve/api.html#_reply", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._rest": ("serve/api.html#_rest", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._sent": ("serve/api.html#_sent", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api._told": ("serve/api.html#_told", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.body_of": ("serve/api.html#body_of", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.durable": ("serve/api.html#durable", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.gauges": ("serve/api.html#gauges", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.make_app": ("serve/api.html#make_app", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.readiness": ("serve/api.html#readiness", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.recorded": ("serve/api.html#recorded", "ml_workbench/serve/api.py"),
+        },
+        "ml_workbench.serve.deciding": {
+            "ml_workbench.serve.deciding.Decider": (
+                "serve/deciding.html#decider",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Decider.__init__": (
+                "serve/deciding.html#decider.__init__",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Decider._intake": (
+                "serve/deciding.html#decider._intake",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Decider.decide": (
+                "serve/deciding.html#decider.decide",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Decision": (
+                "serve/deciding.html#decision",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Intake": (
+                "serve/deciding.html#intake",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Intake._names_wrong": (
+                "serve/deciding.html#intake._names_wrong",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Intake._of": (
+                "serve/deciding.html#intake._of",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Intake._value_wrong": (
+                "serve/deciding.html#intake._value_wrong",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Intake.kinds": (
+                "serve/deciding.html#intake.kinds",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Intake.row": (
+                "serve/deciding.html#intake.row",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Known": (
+                "serve/deciding.html#known",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Row": ("serve/deciding.html#row", "ml_workbench/serve/deciding.py"),
+            "ml_workbench.serve.deciding.Said": (
+                "serve/deciding.html#said",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Way": ("serve/deciding.html#way", "ml_workbench/serve/deciding.py"),
+            "ml_workbench.serve.deciding._cluster": (
+                "serve/deciding.html#_cluster",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._decision": (
+                "serve/deciding.html#_decision",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._fallen_back": (
+                "serve/deciding.html#_fallen_back",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._feature": (
+                "serve/deciding.html#_feature",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._finite": (
+                "serve/deciding.html#_finite",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._kept": (
+                "serve/deciding.html#_kept",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._looked_up": (
+                "serve/deciding.html#_looked_up",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._plain": (
+                "serve/deciding.html#_plain",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._prediction": (
+                "serve/deciding.html#_prediction",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._ranking": (
+                "serve/deciding.html#_ranking",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._score": (
+                "serve/deciding.html#_score",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._scored": (
+                "serve/deciding.html#_scored",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._told": (
+                "serve/deciding.html#_told",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._trait": (
+                "serve/deciding.html#_trait",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._worked_out": (
+                "serve/deciding.html#_worked_out",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.design_of": (
+                "serve/deciding.html#design_of",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.known_units": (
+                "serve/deciding.html#known_units",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.matrix_of": (
+                "serve/deciding.html#matrix_of",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.ways_of": (
+                "serve/deciding.html#ways_of",
+                "ml_workbench/serve/deciding.py",
+            ),
+        },
         "ml_workbench.serve.delivery": {
             "ml_workbench.serve.delivery.DatabaseAway": (
                 "serve/delivery.html#databaseaway",
@@ -8396,6 +9430,62 @@ d = {
                 "ml_workbench/serve/designs.py",
             ),
         },
+        "ml_workbench.serve.documents": {
+            "ml_workbench.serve.documents._content": (
+                "serve/documents.html#_content",
+                "ml_workbench/serve/documents.py",
+            ),
+            "ml_workbench.serve.documents.answers": (
+                "serve/documents.html#answers",
+                "ml_workbench/serve/documents.py",
+            ),
+        },
+        "ml_workbench.serve.extracts": {
+            "ml_workbench.serve.extracts.Known": (
+                "serve/extracts.html#known",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts.Known.features": (
+                "serve/extracts.html#known.features",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts.Until": (
+                "serve/extracts.html#until",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts.Until.relation": (
+                "serve/extracts.html#until.relation",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts.Until.tables": (
+                "serve/extracts.html#until.tables",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts._part": (
+                "serve/extracts.html#_part",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts._reach": (
+                "serve/extracts.html#_reach",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts._read_by": (
+                "serve/extracts.html#_read_by",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts.known_at": (
+                "serve/extracts.html#known_at",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts.needed_tables": (
+                "serve/extracts.html#needed_tables",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts.reduced": (
+                "serve/extracts.html#reduced",
+                "ml_workbench/serve/extracts.py",
+            ),
+        },
         "ml_workbench.serve.fitting": {
             "ml_workbench.serve.fitting.Column": (
                 "serve/fitting.html#column",
@@ -8451,6 +9541,68 @@ d = {
                 "ml_workbench/serve/fitting.py",
             ),
         },
+        "ml_workbench.serve.following": {
+            "ml_workbench.serve.following.Follower": (
+                "serve/following.html#follower",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.Follower.__post_init__": (
+                "serve/following.html#follower.__post_init__",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.Follower._watched": (
+                "serve/following.html#follower._watched",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.Follower.look": (
+                "serve/following.html#follower.look",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.Follower.run": (
+                "serve/following.html#follower.run",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.Follower.start": (
+                "serve/following.html#follower.start",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.Follower.stop": (
+                "serve/following.html#follower.stop",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following._change_over": (
+                "serve/following.html#_change_over",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following._follow": (
+                "serve/following.html#_follow",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following._refresh_online": (
+                "serve/following.html#_refresh_online",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following._release": (
+                "serve/following.html#_release",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following._wanted": (
+                "serve/following.html#_wanted",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.remember": (
+                "serve/following.html#remember",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.remembered": (
+                "serve/following.html#remembered",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following.resting_units": (
+                "serve/following.html#resting_units",
+                "ml_workbench/serve/following.py",
+            ),
+        },
         "ml_workbench.serve.hashing": {
             "ml_workbench.serve.hashing._arrow": (
                 "serve/hashing.html#_arrow",
@@ -8499,6 +9651,10 @@ d = {
             ),
             "ml_workbench.serve.listing._number": (
                 "serve/listing.html#_number",
+                "ml_workbench/serve/listing.py",
+            ),
+            "ml_workbench.serve.listing._value_of_one": (
+                "serve/listing.html#_value_of_one",
                 "ml_workbench/serve/listing.py",
             ),
             "ml_workbench.serve.listing.expected_value": (
@@ -8880,6 +10036,33 @@ d = {
                 "ml_workbench/serve/routing.py",
             ),
         },
+        "ml_workbench.serve.scoring": {
+            "ml_workbench.serve.scoring.Streamed": (
+                "serve/scoring.html#streamed",
+                "ml_workbench/serve/scoring.py",
+            ),
+            "ml_workbench.serve.scoring.Streamed.rows_per_second": (
+                "serve/scoring.html#streamed.rows_per_second",
+                "ml_workbench/serve/scoring.py",
+            ),
+            "ml_workbench.serve.scoring._encoded": (
+                "serve/scoring.html#_encoded",
+                "ml_workbench/serve/scoring.py",
+            ),
+            "ml_workbench.serve.scoring.ahead": ("serve/scoring.html#ahead", "ml_workbench/serve/scoring.py"),
+            "ml_workbench.serve.scoring.batch_matrix": (
+                "serve/scoring.html#batch_matrix",
+                "ml_workbench/serve/scoring.py",
+            ),
+            "ml_workbench.serve.scoring.score_stream": (
+                "serve/scoring.html#score_stream",
+                "ml_workbench/serve/scoring.py",
+            ),
+            "ml_workbench.serve.scoring.scores_of": (
+                "serve/scoring.html#scores_of",
+                "ml_workbench/serve/scoring.py",
+            ),
+        },
         "ml_workbench.serve.segments": {
             "ml_workbench.serve.segments.Frame": (
                 "serve/segments.html#frame",
@@ -8942,6 +10125,38 @@ d = {
                 "serve/segments.html#write_positions",
                 "ml_workbench/serve/segments.py",
             ),
+        },
+        "ml_workbench.serve.service": {
+            "ml_workbench.serve.service.Companion": (
+                "serve/service.html#companion",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.Companion._attend": (
+                "serve/service.html#companion._attend",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.Companion.start": (
+                "serve/service.html#companion.start",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.Companion.stop": (
+                "serve/service.html#companion.stop",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.application": (
+                "serve/service.html#application",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.check_port": (
+                "serve/service.html#check_port",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.clean": ("serve/service.html#clean", "ml_workbench/serve/service.py"),
+            "ml_workbench.serve.service.make_service": (
+                "serve/service.html#make_service",
+                "ml_workbench/serve/service.py",
+            ),
+            "ml_workbench.serve.service.serve": ("serve/service.html#serve", "ml_workbench/serve/service.py"),
         },
         "ml_workbench.serve.shipping": {
             "ml_workbench.serve.shipping.Batch": (
@@ -9197,6 +10412,12 @@ d = {
                 "ml_workbench/serve/spool.py",
             ),
         },
+        "ml_workbench.serve.standing": {
+            "ml_workbench.serve.standing.in_force": (
+                "serve/standing.html#in_force",
+                "ml_workbench/serve/standing.py",
+            )
+        },
         "ml_workbench.serve.statistics": {
             "ml_workbench.serve.statistics.Statistics": (
                 "serve/statistics.html#statistics",
@@ -9241,6 +10462,125 @@ d = {
             "ml_workbench.serve.statistics.together": (
                 "serve/statistics.html#together",
                 "ml_workbench/serve/statistics.py",
+            ),
+        },
+        "ml_workbench.serve.targets": {
+            "ml_workbench.serve.targets.DuckDBTarget": (
+                "serve/targets.html#duckdbtarget",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.DuckDBTarget._connected": (
+                "serve/targets.html#duckdbtarget._connected",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.DuckDBTarget._prepare": (
+                "serve/targets.html#duckdbtarget._prepare",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.DuckDBTarget.check": (
+                "serve/targets.html#duckdbtarget.check",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.DuckDBTarget.opened": (
+                "serve/targets.html#duckdbtarget.opened",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.DuckDBTarget.place": (
+                "serve/targets.html#duckdbtarget.place",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.ParquetTarget": (
+                "serve/targets.html#parquettarget",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.ParquetTarget.check": (
+                "serve/targets.html#parquettarget.check",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.ParquetTarget.opened": (
+                "serve/targets.html#parquettarget.opened",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.ParquetTarget.path": (
+                "serve/targets.html#parquettarget.path",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.Pending": (
+                "serve/targets.html#pending",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.PostgreSQLTarget": (
+                "serve/targets.html#postgresqltarget",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.PostgreSQLTarget._connected": (
+                "serve/targets.html#postgresqltarget._connected",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.PostgreSQLTarget._prepare": (
+                "serve/targets.html#postgresqltarget._prepare",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.PostgreSQLTarget.check": (
+                "serve/targets.html#postgresqltarget.check",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.PostgreSQLTarget.opened": (
+                "serve/targets.html#postgresqltarget.opened",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.PostgreSQLTarget.place": (
+                "serve/targets.html#postgresqltarget.place",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.PostgreSQLTarget.plain": (
+                "serve/targets.html#postgresqltarget.plain",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.Target": (
+                "serve/targets.html#target",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.Target.check": (
+                "serve/targets.html#target.check",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.Target.explaining": (
+                "serve/targets.html#target.explaining",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.Target.opened": (
+                "serve/targets.html#target.opened",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.Target.plain": (
+                "serve/targets.html#target.plain",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets._fits": ("serve/targets.html#_fits", "ml_workbench/serve/targets.py"),
+            "ml_workbench.serve.targets._options": (
+                "serve/targets.html#_options",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets._postgresql": (
+                "serve/targets.html#_postgresql",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets._unfinished": (
+                "serve/targets.html#_unfinished",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.counting": (
+                "serve/targets.html#counting",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.create_statement": (
+                "serve/targets.html#create_statement",
+                "ml_workbench/serve/targets.py",
+            ),
+            "ml_workbench.serve.targets.open_target": (
+                "serve/targets.html#open_target",
+                "ml_workbench/serve/targets.py",
             ),
         },
     },

@@ -6,6 +6,7 @@
 __all__ = [
     "FREE",
     "FORMAT",
+    "NOBODY",
     "short",
     "Deployment",
     "split_from",
@@ -13,6 +14,7 @@ __all__ = [
     "served_by",
     "percent",
     "sentences",
+    "in_short",
 ]
 
 # %% ../../nbs/release/deployment.ipynb #567f6ff2
@@ -317,3 +319,21 @@ def sentences(
         plural = "s score and never answer" if len(deployment.shadows) > 1 else " scores and never answers"
         said.append(f"Shadow{plural}: {_listed(map(short, deployment.shadows))}.")
     return tuple(said)
+
+
+# %% ../../nbs/release/deployment.ipynb #f88c5d9e
+NOBODY = "not treated"
+
+
+def in_short(
+    deployment: Deployment,
+) -> str:  # like 'champion 3a7bd3e2360a 87.3%, control 1.8%, not treated 10%'
+    "Traffic over all units in a line."
+    said = []
+    for arm, share in served_by(deployment).items():
+        release = deployment.releases.get(arm) if arm else None
+        said.append(
+            " ".join(filter(None, (arm or NOBODY, short(release) if release else "", percent(share))))
+        )
+    shadows = [f"shadow {short(release)}" for release in deployment.shadows]
+    return ", ".join([*said, *shadows])

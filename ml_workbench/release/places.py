@@ -218,7 +218,7 @@ def place_of(
 ) -> Folder | Remote:
     "Where an address leads; raises `ReleaseError` for one that nothing here can open."
     if "://" not in url or url.startswith(("file://", "local://")):
-        return Folder(Path(root) / url.removeprefix("file://").removeprefix("local://"))
+        return Folder(Path(root) / Path(url.removeprefix("file://").removeprefix("local://")).expanduser())
     import fsspec
 
     try:

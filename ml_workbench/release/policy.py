@@ -41,6 +41,8 @@ class Terms:
     entity: str  # column that names the unit
     label: str  # what the model predicts
     horizon_days: int
+    activity: str  # relation of the declaration whose events show that a unit is active
+    active_days: int  # at least one within as many days
     usual_weekly_spend: str  # the feature that says what a unit is worth a week
     columns: tuple[tuple[str, str], ...]  # name and kind of every declared feature, in order
     feature_set: str  # fingerprint of features.json
@@ -89,10 +91,15 @@ def terms_from(
 def _problem(terms: Terms) -> str | None:
     "What cannot be in some terms."
     kinds = dict(terms.columns)
-    texts = (terms.entity, terms.label, terms.feature_set, terms.rank_by, terms.usual_weekly_spend)
+    texts = (
+        terms.entity, terms.label, terms.activity, terms.feature_set, terms.rank_by, terms.usual_weekly_spend,
+    )  # fmt: skip
+    days = (terms.horizon_days, terms.active_days)
     numbers = (terms.mean_weekly_spend, *terms.cutoffs.values())
-    if not all(isinstance(each, str) and each for each in texts) or type(terms.horizon_days) is not int:
+    if not all(isinstance(each, str) and each for each in texts):
         return "a name is missing"
+    if not all(type(each) is int and each > 0 for each in days):
+        return "a number of days is none"
     if terms.rank_by not in RANKINGS:
         return f"rank_by is {terms.rank_by!r}, known: {', '.join(RANKINGS)}"
     if len(kinds) < len(terms.columns) or not {*kinds.values()} <= {"number", "category"}:
@@ -117,6 +124,8 @@ def terms_for(
     rows: "pd.DataFrame",  # snapshots of the last as-of time
     probability: "np.ndarray",  # of the released model, for these rows
     *,
+    activity: str,  # relation whose events show that a unit is active
+    active_days: int,  # params.yaml, features.active_days
     rank_by: str = "usual_spend",  # params.yaml, evaluate.rank_by
 ) -> Terms:
     "The terms on which a model is released; raises `ReleaseError` where a release cannot rank as it was judged."
@@ -127,8 +136,9 @@ def terms_for(
         )
     spend = rows[schema.usual_weekly_spend].fillna(0.0).mean() if len(rows) else 0.0
     return Terms(
-        charter, experiment, rank_by, schema.entity, schema.label, schema.horizon_days, schema.usual_weekly_spend,
-        tuple(columns), feature_set, float(spend), _cutoffs(charter, schema, rows, probability, rank_by),
+        charter, experiment, rank_by, schema.entity, schema.label, schema.horizon_days, activity, active_days,
+        schema.usual_weekly_spend, tuple(columns), feature_set, float(spend),
+        _cutoffs(charter, schema, rows, probability, rank_by),
     )  # fmt: skip
 
 

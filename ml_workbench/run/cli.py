@@ -29,7 +29,11 @@ import click
 
 from .. import __version__
 from ..plan.errors import WorkbenchError
+from .deploys import deploy, history, pause, promote, ramp, resume, rollback
 from .experiments import experiment
+from .guard import guard
+from .releases import release
+from .serving import serve_command
 
 
 # %% ../../nbs/run/cli.ipynb #9ba574fb
@@ -226,8 +230,23 @@ def catalogue(page: Path | None) -> None:
         click.echo(f"wrote {page}")
 
 
-# %% ../../nbs/run/cli.ipynb #b8b3c898
+# %% ../../nbs/run/cli.ipynb #9d1a557c
 cli.add_command(experiment)
+
+# %% ../../nbs/run/cli.ipynb #bd7142bc
+for _command in (
+    release,
+    deploy,
+    ramp,
+    pause,
+    resume,
+    promote,
+    rollback,
+    history,
+    guard,
+    serve_command,
+):
+    cli.add_command(_command)
 
 
 # %% ../../nbs/run/cli.ipynb #d17f15ee

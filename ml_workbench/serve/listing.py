@@ -199,6 +199,16 @@ def _number(values: Mapping[str, Any], name: str) -> float:
     return float("nan") if value is None else float(np.float32(value))
 
 
+def _value_of_one(score: float, values: Mapping[str, Any], terms: "Terms") -> float:
+    "`expected_value` for one unit, without arrays: the same operations in the same order."
+    economics, weekly = terms.charter.economics, terms.mean_weekly_spend
+    if terms.rank_by == "usual_spend":
+        weekly = _number(values, terms.usual_weekly_spend)
+        weekly = weekly if weekly == weekly else 0.0
+    stake = economics.gross_margin * weekly * economics.value_weeks
+    return economics.save_rate.value * score * stake - economics.offer_cost
+
+
 def one(
     policy: str,  # as an arm names it
     terms: "Terms",  # of a release
@@ -216,7 +226,6 @@ def one(
         signed = _number(values, rule.feature) * (1 if rule.order == "descending" else -1)
         order = signed if signed == signed else -np.inf
         return One(None, order, bool(order >= (terms.cutoffs["rule"] if cutoff is None else cutoff)))
-    usual = _number(values, terms.usual_weekly_spend) if terms.rank_by == "usual_spend" else None
-    value = float(expected_value(score, usual, terms))
+    value = _value_of_one(score, values, terms)
     reach = terms.cutoffs["proposed"] if cutoff is None else cutoff
     return One(value, value, value > 0.0 and value >= reach)

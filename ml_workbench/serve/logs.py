@@ -28,7 +28,7 @@ class Log:
     _busy: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _last: dict[str, str] = field(default_factory=dict, repr=False)  # what was said last of each topic
 
-    def say(self, level: str, event: str, **facts: Any) -> None:
+    def say(self, level: str, event: str, /, **facts: Any) -> None:
         "Write one event."
         if LEVELS.index(level) < LEVELS.index(self.level):
             return
@@ -37,7 +37,7 @@ class Log:
         with self._busy:
             print(json.dumps(line, ensure_ascii=False, default=str), file=self.out, flush=True)
 
-    def change(self, level: str, event: str, topic: str, **facts: Any) -> None:
+    def change(self, level: str, event: str, topic: str, /, **facts: Any) -> None:
         "Write an event unless it is what was written last about this topic: a state, told when it begins."
         said = json.dumps([event, facts], default=str)
         with self._busy:

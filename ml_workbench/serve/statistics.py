@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ["BOUNDS", "Statistics", "statistics_from", "together", "leave", "others", "exposition"]
 
-# %% ../../nbs/serve/statistics.ipynb #68e8a453
+# %% ../../nbs/serve/statistics.ipynb #1d0c5111
 import json
-import os
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -79,7 +78,7 @@ def leave(
     temporary = path.with_suffix(".tmp")
     try:
         temporary.write_text(json.dumps(statistics.as_json()), encoding="utf-8")
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError:
         return
 

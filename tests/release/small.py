@@ -12,7 +12,7 @@ import pandas as pd
 from ml_workbench.data.declarations import Attribute, Feature, FeatureSet, Relation
 from ml_workbench.data.features import compute_features, compute_labels, select_snapshots
 from ml_workbench.model.artifact import MANIFEST, files_of, manifest_of
-from ml_workbench.model.candidates import candidate_named, fit_candidate
+from ml_workbench.model.candidates import Fitted, candidate_named, fit_candidate
 from ml_workbench.model.snapshots import Feature as Column
 from ml_workbench.model.snapshots import Schema
 from ml_workbench.plan.charter import Charter
@@ -21,6 +21,7 @@ from ml_workbench.plan.params import TrainParams
 from ml_workbench.release.bundle import FOLDER, Bundle, Origin, bundle_of
 from ml_workbench.release.declaration import DECLARATION, columns_in, declaration_bytes, declaration_hash
 from ml_workbench.release.policy import POLICY, terms_for
+from ml_workbench.release.reference import REFERENCE, Slice, reference_bytes, reference_of
 
 WEEKS = tuple(
     datetime(2024, *day, 5) for day in ((4, 1), (5, 6), (6, 10), (7, 15))
@@ -146,7 +147,7 @@ def small_bundle(
     declaration = declaration_bytes(DECLARED)
     terms = terms_for(
         CHARTER, experiment, SCHEMA, columns_in(declaration), declaration_hash(declaration), latest,
-        fitted.probability(latest), rank_by=rank_by,
+        fitted.probability(latest), activity="visits", active_days=84, rank_by=rank_by,
     )  # fmt: skip
     files = {
         **{FOLDER + file: data for file, data in model.items()},
@@ -154,13 +155,28 @@ def small_bundle(
         DECLARATION: declaration,
         POLICY: terms.as_bytes(),
         "params.yaml": f"seed: {seed}\n".encode(),
-        "reference.json": b"{}\n",
+        REFERENCE: _reference(fitted, seed),
         "metrics.json": json.dumps(METRICS).encode(),
         "verdict.json": b"{}\n",
         "environment.lock": b"some==1.0\n",
         "card.md": f"# {fitted.candidate.label}\n\n{note}\n".encode(),
     }
     return bundle_of(files, origin=ORIGIN, metrics=METRICS)
+
+
+def _reference(fitted: Fitted, seed: int) -> bytes:
+    "reference.json: the training and the test date, summarised."
+    parts = {}
+    for name in ("train", "test"):
+        rows = members(name, seed)
+        columns = {each: rows[each].to_numpy() for each in rows}
+        for each in SCHEMA.of_kind("number"):
+            columns[each] = np.ma.masked_invalid(columns[each].astype(np.float64))
+        parts[name] = Slice(
+            columns, fitted.probability(rows), {"proposed": (20, len(rows)), "rule": (20, len(rows))}
+        )
+    names = {"entity": SCHEMA.entity, "time": SCHEMA.time, "label": SCHEMA.label}
+    return reference_bytes(reference_of(parts, columns_in(declaration_bytes(DECLARED)), **names))
 
 
 def signed_by(bundle: Bundle, private: str) -> Bundle:
