@@ -8699,6 +8699,83 @@ d = {
             ),
             "ml_workbench.run.kernels.kernel": ("run/kernels.html#kernel", "ml_workbench/run/kernels.py"),
         },
+        "ml_workbench.run.outcomes": {
+            "ml_workbench.run.outcomes.Imported": (
+                "run/outcomes.html#imported",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._assigned": (
+                "run/outcomes.html#_assigned",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._check_columns": (
+                "run/outcomes.html#_check_columns",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._check_identities": (
+                "run/outcomes.html#_check_identities",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._converted": (
+                "run/outcomes.html#_converted",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._events": (
+                "run/outcomes.html#_events",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._expression": (
+                "run/outcomes.html#_expression",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._filled": (
+                "run/outcomes.html#_filled",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._matched": (
+                "run/outcomes.html#_matched",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._moment": (
+                "run/outcomes.html#_moment",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._relation": (
+                "run/outcomes.html#_relation",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._standing": (
+                "run/outcomes.html#_standing",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._table": ("run/outcomes.html#_table", "ml_workbench/run/outcomes.py"),
+            "ml_workbench.run.outcomes._time": ("run/outcomes.html#_time", "ml_workbench/run/outcomes.py"),
+            "ml_workbench.run.outcomes._wanted": (
+                "run/outcomes.html#_wanted",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._without_table": (
+                "run/outcomes.html#_without_table",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes.import_command": (
+                "run/outcomes.html#import_command",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes.import_outcomes": (
+                "run/outcomes.html#import_outcomes",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes.outcomes": (
+                "run/outcomes.html#outcomes",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes.read_outcomes": (
+                "run/outcomes.html#read_outcomes",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes.told": ("run/outcomes.html#told", "ml_workbench/run/outcomes.py"),
+        },
         "ml_workbench.run.paired": {
             "ml_workbench.run.paired.Earned": ("run/paired.html#earned", "ml_workbench/run/paired.py"),
             "ml_workbench.run.paired.Paired": ("run/paired.html#paired", "ml_workbench/run/paired.py"),
@@ -9940,6 +10017,48 @@ d = {
             "ml_workbench.serve.online.write_online": (
                 "serve/online.html#write_online",
                 "ml_workbench/serve/online.py",
+            ),
+        },
+        "ml_workbench.serve.outcomes": {
+            "ml_workbench.serve.outcomes.OutcomeError": (
+                "serve/outcomes.html#outcomeerror",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes.OutcomeError.__init__": (
+                "serve/outcomes.html#outcomeerror.__init__",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes._name": (
+                "serve/outcomes.html#_name",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes._one_clock": (
+                "serve/outcomes.html#_one_clock",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes._plain": (
+                "serve/outcomes.html#_plain",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes._read": (
+                "serve/outcomes.html#_read",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes._shown": (
+                "serve/outcomes.html#_shown",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes._time": (
+                "serve/outcomes.html#_time",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes._value": (
+                "serve/outcomes.html#_value",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes.outcome_records": (
+                "serve/outcomes.html#outcome_records",
+                "ml_workbench/serve/outcomes.py",
             ),
         },
         "ml_workbench.serve.parity": {

@@ -32,6 +32,7 @@ from ..plan.errors import WorkbenchError
 from .deploys import deploy, history, pause, promote, ramp, resume, rollback
 from .experiments import experiment
 from .guard import guard
+from .outcomes import outcomes
 from .releases import release
 from .scoring import online_command, score_command
 from .serving import serve_command
@@ -248,6 +249,7 @@ for _command in (
     online_command,
     score_command,
     serve_command,
+    outcomes,
 ):
     cli.add_command(_command)
 
