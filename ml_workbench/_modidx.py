@@ -9797,6 +9797,76 @@ d = {
                 "ml_workbench/serve/following.py",
             ),
         },
+        "ml_workbench.serve.function": {
+            "ml_workbench.serve.function.Called": (
+                "serve/function.html#called",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.Instance": (
+                "serve/function.html#instance",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.Instance.follow": (
+                "serve/function.html#instance.follow",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._answered": (
+                "serve/function.html#_answered",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._body": (
+                "serve/function.html#_body",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._caller": (
+                "serve/function.html#_caller",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._client": (
+                "serve/function.html#_client",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._headers": (
+                "serve/function.html#_headers",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._instance": (
+                "serve/function.html#_instance",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._model": (
+                "serve/function.html#_model",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._part": (
+                "serve/function.html#_part",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.answered": (
+                "serve/function.html#answered",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.as_result": (
+                "serve/function.html#as_result",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.called": (
+                "serve/function.html#called",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.handler": (
+                "serve/function.html#handler",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.keep": (
+                "serve/function.html#keep",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.make_instance": (
+                "serve/function.html#make_instance",
+                "ml_workbench/serve/function.py",
+            ),
+        },
         "ml_workbench.serve.hashing": {
             "ml_workbench.serve.hashing._arrow": (
                 "serve/hashing.html#_arrow",
