@@ -9224,6 +9224,10 @@ d = {
                 "serve/answering.html#_single",
                 "ml_workbench/serve/answering.py",
             ),
+            "ml_workbench.serve.answering._taken_in": (
+                "serve/answering.html#_taken_in",
+                "ml_workbench/serve/answering.py",
+            ),
             "ml_workbench.serve.answering.refusal": (
                 "serve/answering.html#refusal",
                 "ml_workbench/serve/answering.py",
