@@ -7139,6 +7139,10 @@ d = {
                 "release/bundle.html#_reader",
                 "ml_workbench/release/bundle.py",
             ),
+            "ml_workbench.release.bundle._values": (
+                "release/bundle.html#_values",
+                "ml_workbench/release/bundle.py",
+            ),
             "ml_workbench.release.bundle.build": (
                 "release/bundle.html#build",
                 "ml_workbench/release/bundle.py",
@@ -7149,6 +7153,10 @@ d = {
             ),
             "ml_workbench.release.bundle.check_parts": (
                 "release/bundle.html#check_parts",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.params_in": (
+                "release/bundle.html#params_in",
                 "ml_workbench/release/bundle.py",
             ),
             "ml_workbench.release.bundle.release_from": (
