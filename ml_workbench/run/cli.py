@@ -32,6 +32,7 @@ from ..plan.errors import WorkbenchError
 from .deploys import deploy, history, pause, promote, ramp, resume, rollback
 from .experiments import experiment
 from .guard import guard
+from .outcomes import outcomes
 from .releases import release
 from .serving import serve_command
 
@@ -245,6 +246,7 @@ for _command in (
     history,
     guard,
     serve_command,
+    outcomes,
 ):
     cli.add_command(_command)
 

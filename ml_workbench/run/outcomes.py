@@ -206,7 +206,7 @@ def _check_identities(rows: "pa.Table") -> None:
     twice = counted.filter(pc.greater(counted["count_all"], 1)).sort_by([("event_id", "ascending")])
     if len(twice):
         raise RecordError(
-            f"{len(twice):,} events are there more than once and not the same, like {twice['event_id'][0].as_py()!r}: "
+            f"{twice['event_id'][0].as_py()!r} is told in more than one way, as are {len(twice) - 1:,} others: "
             "an event needs an event_id of its own"
         )
 

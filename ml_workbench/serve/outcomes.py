@@ -129,10 +129,11 @@ def outcome_records(
         Any
     ],  # objects with outcome, event_id, unit, occurred_at, and perhaps value and recorded_at
     *,
-    now: datetime,  # when they came in, for those that do not say it
+    now: datetime | None = None,  # when they came in, for those that do not say it; now, in UTC, when omitted
 ) -> list[dict[str, Any]]:  # rows of table 'outcomes', for a record of the spool
     "Outcomes as they are kept; raises `OutcomeError` for the first that cannot be."
     rows, seen, aware = [], {}, None
+    now = now or datetime.now(UTC)
     for position, each in enumerate(given, 1):
         row = _read(position, each)
         aware = _one_clock(position, row, aware)
