@@ -343,7 +343,10 @@ def _moment(_context: Any, _parameter: Any, text: str | None) -> datetime | None
 
 @click.group()
 def outcomes() -> None:
-    """Bring in what units did after they were decided about."""
+    """Bring in what units did after they were decided about.
+
+    Example: ml-workbench outcomes import baskets.parquet --outcome basket
+    """
 
 
 @outcomes.command("import")
