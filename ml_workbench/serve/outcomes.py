@@ -48,7 +48,7 @@ def _name(value: Any) -> str:
         raise ValueError("the name is empty")
     if len(value) > LONGEST:
         raise ValueError(f"a name has at most {LONGEST} characters, this one has {len(value):,}")
-    if "\0" in value or not value.isascii() and value.encode(errors="ignore").decode() != value:
+    if "\0" in value or value.encode(errors="ignore").decode() != value:
         raise ValueError(f"{_shown(value)} holds a character that no database takes")
     return value
 
