@@ -31,7 +31,10 @@ from .. import __version__
 from ..plan.errors import WorkbenchError
 from .deploys import deploy, history, pause, promote, ramp, resume, rollback
 from .experiments import experiment
+from .guard import guard
+from .outcomes import outcomes
 from .releases import release
+from .scoring import online_command, score_command
 from .serving import serve_command
 
 
@@ -242,7 +245,11 @@ for _command in (
     promote,
     rollback,
     history,
+    guard,
+    online_command,
+    score_command,
     serve_command,
+    outcomes,
 ):
     cli.add_command(_command)
 

@@ -128,7 +128,7 @@ def features_of(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _plain(row[name]) for name in names}
 
 
-def until(condition, seconds: float = 20.0, what: str = "it did not happen") -> Any:
+def until(condition, seconds: float = 30.0, what: str = "it did not happen") -> Any:
     "Wait until something holds, at most so long; what it gave."
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -168,12 +168,15 @@ class Running:
         "What it has logged."
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
 
-    def wait_until_ready(self, seconds: float = 20.0) -> None:
+    def wait_until_ready(self, seconds: float = 60.0) -> None:
         def ready() -> bool:
             assert self.process.poll() is None, self.log.read_text()
             return httpx.get(f"{self.url}/readyz").status_code == 200
 
-        until(ready, seconds, f"the service was not ready: {self.log.read_text()[-2000:]}")
+        try:
+            until(ready, seconds, "the service was not ready")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.log.read_text()[-3000:]}") from None
 
     def kill(self) -> None:
         "SIGKILL, as when the machine runs out of memory."
