@@ -3,6 +3,7 @@
 import base64
 import json
 import threading
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -33,9 +34,25 @@ def place(tmp_path_factory) -> Place:
     return found
 
 
+@pytest.fixture(scope="module")
+def checked() -> dict:
+    "Releases that an instance of these tests has loaded: each is tried in a process of its own, and once is enough."
+    return {}
+
+
 @pytest.fixture
-def instance(place) -> Instance:
-    return make_instance(place.settings(max_rows=50, max_body_kb=64))
+def instance(place, checked) -> Instance:
+    made = make_instance(place.settings(max_rows=50, max_body_kb=64))
+    made.follower._releases.update(checked)
+    yield made
+    checked.update(made.follower._releases)
+
+
+@pytest.fixture(scope="module")
+def service(place) -> TestClient:
+    "The same over HTTP."
+    with TestClient(make_service(place.settings(max_rows=50, max_body_kb=64))) as client:
+        yield client
 
 
 def event(method: str, path: str, body: Any = None, headers: dict | None = None, **context: Any) -> dict:
@@ -88,7 +105,7 @@ def test_a_decision_is_in_the_database_when_it_is_answered(instance, place):
     assert instance.answering.deferred == []
 
 
-def test_it_answers_what_the_service_answers(instance, place):
+def test_it_answers_what_the_service_answers(instance, service):
     def essence(answer: dict) -> dict:
         return {key: value for key, value in answer.items() if key != "id"}
 
@@ -97,9 +114,8 @@ def test_it_answers_what_the_service_answers(instance, place):
         {"unit": "new", "features": features_of(row), "as_of": "2024-07-15T05:00:00"}
         for row in members("next").head(10).to_dict("records")
     ]
-    with TestClient(make_service(place.settings()), headers=BEARER) as service:
-        over_http = service.post("/v1/decisions", json={"units": questions}).json()["decisions"]
-        assert asked(instance, "GET", "/v1/model").json() == service.get("/v1/model").json()
+    over_http = service.post("/v1/decisions", json={"units": questions}, headers=BEARER).json()["decisions"]
+    assert asked(instance, "GET", "/v1/model").json() == service.get("/v1/model", headers=BEARER).json()
     ours = decide(instance, {"units": questions}).json()["decisions"]
     assert list(map(essence, ours)) == list(map(essence, over_http))
 
@@ -154,11 +170,12 @@ def test_outcomes_are_in_the_database_when_they_are_acknowledged(instance, place
         ("GET", "/v2/model", None, {}),
     ],
 )  # fmt: skip
-def test_it_refuses_what_the_service_refuses_in_the_same_words(instance, place, method, path, body, headers):
+def test_it_refuses_what_the_service_refuses_in_the_same_words(
+    instance, service, method, path, body, headers
+):
     sent = BEARER | {"x-request-id": "one-request"} | headers
     ours = asked(instance, method, path, body, headers=sent)
-    with TestClient(make_service(place.settings(max_rows=50, max_body_kb=64))) as service:
-        theirs = service.request(method, path, content=body, headers=sent)
+    theirs = service.request(method, path, content=body, headers=sent)
     assert (ours.status_code, ours.headers["content-type"]) == (
         theirs.status_code,
         theirs.headers["content-type"],
@@ -305,22 +322,16 @@ def test_a_change_is_followed_with_the_next_request_but_not_looked_for_more_ofte
     place = Place(tmp_path)
     place.fill_online()
     place.deploy()
-    instance = make_instance(place.settings())
-    now = [100.0]
-    monkeypatch.setattr(function.time, "monotonic", lambda: now[0])
-    looks = []
-    monkeypatch.setattr(
-        type(instance.follower),
-        "look",
-        lambda self, look=type(instance.follower).look: looks.append(now[0]) or look(self),
-    )
+    instance, looks = make_instance(place.settings()), []
+    look = instance.follower.look
+    monkeypatch.setattr(instance.follower, "look", lambda: looks.append(1) or look())
     assert asked(instance, "GET", "/v1/model").json()["line"] == 1
     place.deploy(place.alone(place.release()))
-    assert asked(instance, "GET", "/v1/model").json()["line"] == 1
-    now[0] += function.EVERY
-    assert asked(instance, "GET", "/v1/model").json()["line"] == 2
     asked(instance, "GET", "/healthz")
-    assert looks == [100.0, 100.0 + function.EVERY]
+    assert asked(instance, "GET", "/v1/model").json()["line"] == 1 and len(looks) == 1
+    assert 0 < instance._next - time.monotonic() <= function.EVERY
+    instance._next = time.monotonic()  # those seconds are over
+    assert asked(instance, "GET", "/v1/model").json()["line"] == 2 and len(looks) == 2
 
 
 # The handler -----------------------------------------------------------------------------------------------
