@@ -5474,8 +5474,16 @@ d = {
                 "model/soundness.html#_file_check",
                 "ml_workbench/model/soundness.py",
             ),
+            "ml_workbench.model.soundness._path_check": (
+                "model/soundness.html#_path_check",
+                "ml_workbench/model/soundness.py",
+            ),
             "ml_workbench.model.soundness.file_checks": (
                 "model/soundness.html#file_checks",
+                "ml_workbench/model/soundness.py",
+            ),
+            "ml_workbench.model.soundness.serving_checks": (
+                "model/soundness.html#serving_checks",
                 "ml_workbench/model/soundness.py",
             ),
         },
@@ -7053,6 +7061,10 @@ d = {
                 "release/building.html#_lock_of",
                 "ml_workbench/release/building.py",
             ),
+            "ml_workbench.release.building._terms": (
+                "release/building.html#_terms",
+                "ml_workbench/release/building.py",
+            ),
             "ml_workbench.release.building.check_reports": (
                 "release/building.html#check_reports",
                 "ml_workbench/release/building.py",
@@ -7091,6 +7103,10 @@ d = {
             ),
             "ml_workbench.release.building.slices_of": (
                 "release/building.html#slices_of",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.unjudged": (
+                "release/building.html#unjudged",
                 "ml_workbench/release/building.py",
             ),
         },
@@ -9274,6 +9290,26 @@ d = {
             "ml_workbench.serve.api.readiness": ("serve/api.html#readiness", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.recorded": ("serve/api.html#recorded", "ml_workbench/serve/api.py"),
         },
+        "ml_workbench.serve.asking": {
+            "ml_workbench.serve.asking.Nowhere": (
+                "serve/asking.html#nowhere",
+                "ml_workbench/serve/asking.py",
+            ),
+            "ml_workbench.serve.asking.Nowhere.append": (
+                "serve/asking.html#nowhere.append",
+                "ml_workbench/serve/asking.py",
+            ),
+            "ml_workbench.serve.asking._both": ("serve/asking.html#_both", "ml_workbench/serve/asking.py"),
+            "ml_workbench.serve.asking.decided_again": (
+                "serve/asking.html#decided_again",
+                "ml_workbench/serve/asking.py",
+            ),
+            "ml_workbench.serve.asking.over_http": (
+                "serve/asking.html#over_http",
+                "ml_workbench/serve/asking.py",
+            ),
+            "ml_workbench.serve.asking.post": ("serve/asking.html#post", "ml_workbench/serve/asking.py"),
+        },
         "ml_workbench.serve.batch": {
             "ml_workbench.serve.batch.Feed": ("serve/batch.html#feed", "ml_workbench/serve/batch.py"),
             "ml_workbench.serve.batch.Feed.names": (
@@ -10229,6 +10265,7 @@ d = {
                 "serve/parity.html#by_service",
                 "ml_workbench/serve/parity.py",
             ),
+            "ml_workbench.serve.parity.failed": ("serve/parity.html#failed", "ml_workbench/serve/parity.py"),
             "ml_workbench.serve.parity.parity": ("serve/parity.html#parity", "ml_workbench/serve/parity.py"),
             "ml_workbench.serve.parity.trained": (
                 "serve/parity.html#trained",
