@@ -32,7 +32,9 @@ from ..plan.errors import WorkbenchError
 from .deploys import deploy, history, pause, promote, ramp, resume, rollback
 from .experiments import experiment
 from .guard import guard
+from .outcomes import outcomes
 from .releases import release
+from .scoring import online_command, score_command
 from .serving import serve_command
 
 
@@ -244,7 +246,10 @@ for _command in (
     rollback,
     history,
     guard,
+    online_command,
+    score_command,
     serve_command,
+    outcomes,
 ):
     cli.add_command(_command)
 

@@ -28,13 +28,27 @@ class Server:
 
     def start(self) -> None:
         "Start it, and wait until it answers."
-        command = [self.programs / "postgres", "-D", self.folder / "cluster", "-h", "127.0.0.1", "-p", str(self.port), "-k", self.folder]
+        command = [
+            self.programs / "postgres",
+            "-D",
+            self.folder / "cluster",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+            "-k",
+            self.folder,
+        ]
         with (self.folder / "log").open("a") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, **unprivileged())
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, **unprivileged()
+            )
         deadline = time.monotonic() + 30
         ready = [self.programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         while subprocess.run(ready).returncode:
-            assert time.monotonic() < deadline and self.process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < deadline and self.process.poll() is None, (
+                self.folder / "log"
+            ).read_text()
             time.sleep(0.05)
 
     def kill(self) -> None:
@@ -43,7 +57,9 @@ class Server:
         import signal
 
         if self.process is not None and self.process.poll() is None:
-            os.kill(self.process.pid, signal.SIGQUIT)  # 'immediate': connections are cut, the log is replayed on start
+            os.kill(
+                self.process.pid, signal.SIGQUIT
+            )  # 'immediate': connections are cut, the log is replayed on start
             self.process.wait(20)
 
 
@@ -58,7 +74,19 @@ def own_server() -> Iterator[Server]:
             import os
 
             os.chown(folder, who["user"], who["group"])
-        command = [programs / "initdb", "-D", folder / "cluster", "-U", "mlw", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
+        command = [
+            programs / "initdb",
+            "-D",
+            folder / "cluster",
+            "-U",
+            "mlw",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "-N",
+        ]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, **who)
         assert done.returncode == 0, done.stderr
         server.start()

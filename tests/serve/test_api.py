@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from ml_workbench.plan.errors import ServiceError
+from ml_workbench.serve.segments import read, segments
 from ml_workbench.serve.service import check_settings, make_service
 from tests.release.small import members
 from tests.serve.live import TOKEN, Place, features_of, until
@@ -36,9 +37,11 @@ def member() -> dict:
 
 def waiting(place: Place) -> list[dict]:
     "What stands in the spool, record by record."
-    from ml_workbench.serve.segments import records_in
-
-    return [orjson.loads(record) for record in records_in(place.root / "state/spool")]
+    found = []
+    for segment in segments(place.root / "state/spool"):
+        with segment.path.open("rb") as file:
+            found += [orjson.loads(frame.record) for frame in read(file.fileno())]
+    return found
 
 
 def test_a_known_unit_is_decided_recorded_and_found_again(service, place):
@@ -342,7 +345,7 @@ def test_a_full_spool_refuses_or_drops_as_configured_and_says_so(tmp_path, polic
 
 
 def test_a_service_that_others_reach_needs_a_token(place):
-    with pytest.raises(ServiceError, match="set MLW_TOKENS or tokens_file, or listen on 127.0.0.1"):
+    with pytest.raises(ServiceError, match=r"set MLW_TOKENS or tokens_file, or listen on 127\.0\.0\.1"):
         check_settings(place.settings(tokens="", api_host="0.0.0.0"))
     with pytest.raises(ServiceError, match="use at least 16"):
         check_settings(place.settings(tokens="short"))

@@ -45,11 +45,15 @@ OPERATIONS = [
 
 
 def test_every_address_is_in_the_document(document):
-    assert {(each.ok().method.upper(), each.ok().path) for each in document.get_all_operations()} == set(OPERATIONS)
+    assert {(each.ok().method.upper(), each.ok().path) for each in document.get_all_operations()} == set(
+        OPERATIONS
+    )
 
 
 FITTING = [(*each, GenerationMode.POSITIVE) for each in OPERATIONS]
-MISFITTING = [(*each, GenerationMode.NEGATIVE) for each in OPERATIONS if "{" in each[1] or each[0] == "POST"]  # that have parts
+MISFITTING = [
+    (*each, GenerationMode.NEGATIVE) for each in OPERATIONS if "{" in each[1] or each[0] == "POST"
+]  # that have parts
 
 
 @pytest.mark.parametrize(("method", "path", "mode"), FITTING + MISFITTING, ids=str)
@@ -57,7 +61,13 @@ def test_every_answer_is_what_the_document_promises(document, method, path, mode
     examples = 60 if "{" in path or method == "POST" else 5
 
     @given(case=document[path][method].as_strategy(generation_mode=mode))
-    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        derandomize=True,
+        database=None,
+    )
     def ask(case):
         case.call_and_validate(checks=CHECKS, headers={"Authorization": f"Bearer {TOKEN}"})
 
@@ -67,11 +77,19 @@ def test_every_answer_is_what_the_document_promises(document, method, path, mode
 def test_the_examples_of_the_document_are_answered(service):
     with service.client() as client:
         document = client.get("/openapi.json").json()
-        assert document["openapi"].startswith("3.1") and "HTTPBearer" in str(document["paths"]["/v1/decisions"]["post"]["security"])
+        assert document["openapi"].startswith("3.1") and "HTTPBearer" in str(
+            document["paths"]["/v1/decisions"]["post"]["security"]
+        )
         for path, status in (("/v1/decisions", 200), ("/v1/outcomes", 202)):
-            examples = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"]
+            examples = document["paths"][path]["post"]["requestBody"]["content"]["application/json"][
+                "examples"
+            ]
             for example in examples.values():
-                value = {**example["value"], "unit": "12"} if "unit" in example["value"] else {"units": ["12", "7"]}
+                value = (
+                    {**example["value"], "unit": "12"}
+                    if "unit" in example["value"]
+                    else {"units": ["12", "7"]}
+                )
                 assert client.post(path, json=value).status_code == status
 
 

@@ -3,25 +3,21 @@
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
 import pytest
-import sqlalchemy as sa
 
-from ml_workbench.database.tables import table_of
 from tests.conftest import missing
 from tests.release.small import members
 from tests.serve.live import TOKEN, Place, features_of, free_port, running, until
+from tests.serve.load import HEADERS, Load, all_there, served
 from tests.serve.server import own_server
 from tests.services import postgres_programs
 
 UNITS = [str(member) for member in members("next")["member"][:4]]
-HEADERS = {"authorization": f"Bearer {TOKEN}"}
 
 
 @pytest.fixture
@@ -30,68 +26,6 @@ def place(tmp_path) -> Place:
     found.fill_online()
     found.deploy()
     return found
-
-
-def served(place: Place) -> Counter:
-    "How often each decision stands in the database."
-    with place.ledger.engine.connect() as connection:
-        return Counter(connection.execute(sa.select(table_of("served").c.decision_id)).scalars())
-
-
-class Load:
-    "Clients that ask as fast as they are answered, and remember what they were told."
-
-    def __init__(self, url: str, units: list[str], clients: int = 3) -> None:
-        self.acknowledged: list[str] = []
-        self.refused: list[int] = []
-        self.broken: list[str] = []  # no answer at all
-        self.lines: set[str] = set()
-        self._stop, self._pause = threading.Event(), 0.001
-        self._threads = [threading.Thread(target=self._ask, args=(url, units[number::clients]), daemon=True) for number in range(clients)]
-
-    def _ask(self, url: str, units: list[str]) -> None:
-        with httpx.Client(base_url=url, headers=HEADERS, timeout=10) as client:
-            while not self._stop.is_set():
-                for unit in units:
-                    try:
-                        answer = client.post("/v1/decisions", json={"unit": unit})
-                        if answer.status_code == 200:
-                            self.acknowledged.append(answer.json()["id"])
-                            self.lines.add(answer.json()["release"])
-                        else:
-                            self.refused.append(answer.status_code)
-                    except httpx.TransportError as error:
-                        self.broken.append(type(error).__name__)
-                        time.sleep(0.05)
-                    if self._stop.wait(self._pause):
-                        return
-
-    def wait_for(self, count: int) -> None:
-        "Until so many more were answered."
-        goal = len(self.acknowledged) + count
-        until(lambda: len(self.acknowledged) >= goal, 30, f"no {count} answers")
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.finish()
-
-    def finish(self) -> None:
-        "Ask no more, and wait for the last answers."
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(15)
-
-
-def all_there(place: Place, load: Load, seconds: float = 30) -> None:
-    "Wait until every acknowledged decision is in the database, and see that each is there once."
-    load.finish()
-    wanted = set(load.acknowledged)
-    until(lambda: wanted <= served(place).keys(), seconds, "an acknowledged decision is missing")
-    assert set(served(place).values()) == {1} and len(wanted) == len(load.acknowledged)
 
 
 def test_sigterm_lets_requests_end_and_empties_the_spool(place):
@@ -166,7 +100,9 @@ def test_a_rollback_under_load_fails_no_request_and_takes_less_than_two_seconds(
             load.wait_for(100)
             begun = time.monotonic()
             command = [sys.executable, "-m", "ml_workbench.run.cli", "rollback", "--reason", "it misbehaves"]
-            done = subprocess.run(command, cwd=place.root, env=place.environment(), capture_output=True, text=True)
+            done = subprocess.run(
+                command, cwd=place.root, env=place.environment(), capture_output=True, text=True
+            )
             assert done.returncode == 0, done.stderr
             back = place.ledger.latest_line()
             until(lambda: httpx.get(f"{service.url}/readyz").json()["line"] == back, 5)
@@ -178,8 +114,11 @@ def test_a_rollback_under_load_fails_no_request_and_takes_less_than_two_seconds(
 
 def test_several_processes_answer_as_one(place):
     with running(place, workers=2) as service:
+
         def ask(unit: str) -> str:  # each on a connection of its own, which either process may take
-            return httpx.post(f"{service.url}/v1/decisions", json={"unit": unit}, headers=HEADERS, timeout=20).json()["id"]
+            return httpx.post(
+                f"{service.url}/v1/decisions", json={"unit": unit}, headers=HEADERS, timeout=20
+            ).json()["id"]
 
         with ThreadPoolExecutor(8) as pool:
             found = list(pool.map(ask, UNITS * 40))
@@ -190,7 +129,10 @@ def test_several_processes_answer_as_one(place):
 
         def counted() -> bool:
             lines = httpx.get(f"{service.url}/metrics").text.splitlines()
-            return sum(float(line.split()[-1]) for line in lines if line.startswith("mlw_decisions_total")) >= asked
+            return (
+                sum(float(line.split()[-1]) for line in lines if line.startswith("mlw_decisions_total"))
+                >= asked
+            )
 
         until(counted, 10, "counts of both were not added up")
 
@@ -234,7 +176,9 @@ def test_what_keeps_a_service_from_starting_is_said_in_a_line(place):
 
 def test_nothing_secret_stands_in_the_log(place):
     with running(place) as service, service.client() as client:
-        client.post("/v1/decisions", json={"unit": UNITS[0]}, headers={"authorization": "Bearer a-wrong-token-000000"})
+        client.post(
+            "/v1/decisions", json={"unit": UNITS[0]}, headers={"authorization": "Bearer a-wrong-token-000000"}
+        )
         client.post("/v1/decisions", json={"unit": UNITS[0]})
         service.stop()
         text = service.log.read_text()
@@ -248,7 +192,10 @@ def test_a_client_that_dribbles_or_hangs_does_not_hold_others_up(place):
         sockets = []
         for _ in range(20):
             slow = socket.create_connection(("127.0.0.1", service.port))
-            slow.sendall(b"POST /v1/decisions HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n" + f"Authorization: Bearer {TOKEN}\r\n\r\n{{".encode())
+            slow.sendall(
+                b"POST /v1/decisions HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n"
+                + f"Authorization: Bearer {TOKEN}\r\n\r\n{{".encode()
+            )
             sockets.append(slow)
         assert client.post("/v1/decisions", json={"unit": UNITS[0]}).status_code == 200
         sockets[0].settimeout(10)
@@ -262,7 +209,13 @@ def test_a_shipper_that_dies_is_started_again(place):
 
     with running(place) as service, Load(service.url, UNITS[:1], clients=1) as load:
         load.wait_for(20)
-        shipper = until(lambda: [each for each in psutil.Process(service.process.pid).children() if "shipping" in " ".join(each.cmdline())])[0]
+        shipper = until(
+            lambda: [
+                each
+                for each in psutil.Process(service.process.pid).children()
+                if "shipping" in " ".join(each.cmdline())
+            ]
+        )[0]
         shipper.kill()
         load.wait_for(20)
         all_there(place, load)
