@@ -6469,6 +6469,75 @@ d = {
                 "ml_workbench/page/portrait.py",
             ),
         },
+        "ml_workbench.page.releases": {
+            "ml_workbench.page.releases.Now": ("page/releases.html#now", "ml_workbench/page/releases.py"),
+            "ml_workbench.page.releases.Part": ("page/releases.html#part", "ml_workbench/page/releases.py"),
+            "ml_workbench.page.releases.Part.percent": (
+                "page/releases.html#part.percent",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.Point": ("page/releases.html#point", "ml_workbench/page/releases.py"),
+            "ml_workbench.page.releases.Row": ("page/releases.html#row", "ml_workbench/page/releases.py"),
+            "ml_workbench.page.releases.Series": (
+                "page/releases.html#series",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.Standing": (
+                "page/releases.html#standing",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.Standing.short": (
+                "page/releases.html#standing.short",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.Step": ("page/releases.html#step", "ml_workbench/page/releases.py"),
+            "ml_workbench.page.releases.View": ("page/releases.html#view", "ml_workbench/page/releases.py"),
+            "ml_workbench.page.releases._changes": (
+                "page/releases.html#_changes",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases._point": (
+                "page/releases.html#_point",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases._standing": (
+                "page/releases.html#_standing",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.carried_out": (
+                "page/releases.html#carried_out",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.moment": (
+                "page/releases.html#moment",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.now_of": (
+                "page/releases.html#now_of",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.parts_of": (
+                "page/releases.html#parts_of",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.releases_view": (
+                "page/releases.html#releases_view",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.row_of": (
+                "page/releases.html#row_of",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.series_of": (
+                "page/releases.html#series_of",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.standings_of": (
+                "page/releases.html#standings_of",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.steps": ("page/releases.html#steps", "ml_workbench/page/releases.py"),
+        },
         "ml_workbench.page.rollout": {
             "ml_workbench.page.rollout.Part": ("page/rollout.html#part", "ml_workbench/page/rollout.py"),
             "ml_workbench.page.rollout.Yardstick": (
