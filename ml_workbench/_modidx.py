@@ -7139,6 +7139,10 @@ d = {
                 "release/bundle.html#_reader",
                 "ml_workbench/release/bundle.py",
             ),
+            "ml_workbench.release.bundle._values": (
+                "release/bundle.html#_values",
+                "ml_workbench/release/bundle.py",
+            ),
             "ml_workbench.release.bundle.build": (
                 "release/bundle.html#build",
                 "ml_workbench/release/bundle.py",
@@ -7149,6 +7153,10 @@ d = {
             ),
             "ml_workbench.release.bundle.check_parts": (
                 "release/bundle.html#check_parts",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.params_in": (
+                "release/bundle.html#params_in",
                 "ml_workbench/release/bundle.py",
             ),
             "ml_workbench.release.bundle.release_from": (
@@ -7450,6 +7458,10 @@ d = {
                 "release/ledger.html#ledger.migrate",
                 "ml_workbench/release/ledger.py",
             ),
+            "ml_workbench.release.ledger.Ledger.ready": (
+                "release/ledger.html#ledger.ready",
+                "ml_workbench/release/ledger.py",
+            ),
             "ml_workbench.release.ledger.Ledger.write": (
                 "release/ledger.html#ledger.write",
                 "ml_workbench/release/ledger.py",
@@ -7466,6 +7478,10 @@ d = {
                 "release/ledger.html#_entered",
                 "ml_workbench/release/ledger.py",
             ),
+            "ml_workbench.release.ledger._is_there": (
+                "release/ledger.html#_is_there",
+                "ml_workbench/release/ledger.py",
+            ),
             "ml_workbench.release.ledger._known": (
                 "release/ledger.html#_known",
                 "ml_workbench/release/ledger.py",
@@ -7476,6 +7492,10 @@ d = {
             ),
             "ml_workbench.release.ledger._overtaken": (
                 "release/ledger.html#_overtaken",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.deployed_ledger": (
+                "release/ledger.html#deployed_ledger",
                 "ml_workbench/release/ledger.py",
             ),
             "ml_workbench.release.ledger.open_ledger": (
@@ -7516,6 +7536,10 @@ d = {
             ),
             "ml_workbench.release.operations.Change.told": (
                 "release/operations.html#change.told",
+                "ml_workbench/release/operations.py",
+            ),
+            "ml_workbench.release.operations._check_expected": (
+                "release/operations.html#_check_expected",
                 "ml_workbench/release/operations.py",
             ),
             "ml_workbench.release.operations.change": (
@@ -8944,6 +8968,39 @@ d = {
             ),
             "ml_workbench.run.releases.verify": ("run/releases.html#verify", "ml_workbench/run/releases.py"),
         },
+        "ml_workbench.run.scoring": {
+            "ml_workbench.run.scoring.Telling": ("run/scoring.html#telling", "ml_workbench/run/scoring.py"),
+            "ml_workbench.run.scoring.Telling.__init__": (
+                "run/scoring.html#telling.__init__",
+                "ml_workbench/run/scoring.py",
+            ),
+            "ml_workbench.run.scoring.Telling.end": (
+                "run/scoring.html#telling.end",
+                "ml_workbench/run/scoring.py",
+            ),
+            "ml_workbench.run.scoring.Telling.rows": (
+                "run/scoring.html#telling.rows",
+                "ml_workbench/run/scoring.py",
+            ),
+            "ml_workbench.run.scoring.Telling.step": (
+                "run/scoring.html#telling.step",
+                "ml_workbench/run/scoring.py",
+            ),
+            "ml_workbench.run.scoring._shares": ("run/scoring.html#_shares", "ml_workbench/run/scoring.py"),
+            "ml_workbench.run.scoring.moment_in": (
+                "run/scoring.html#moment_in",
+                "ml_workbench/run/scoring.py",
+            ),
+            "ml_workbench.run.scoring.online_command": (
+                "run/scoring.html#online_command",
+                "ml_workbench/run/scoring.py",
+            ),
+            "ml_workbench.run.scoring.score_command": (
+                "run/scoring.html#score_command",
+                "ml_workbench/run/scoring.py",
+            ),
+            "ml_workbench.run.scoring.told": ("run/scoring.html#told", "ml_workbench/run/scoring.py"),
+        },
         "ml_workbench.run.serving": {
             "ml_workbench.run.serving.serve_command": (
                 "run/serving.html#serve_command",
@@ -9175,6 +9232,10 @@ d = {
                 "serve/answering.html#_single",
                 "ml_workbench/serve/answering.py",
             ),
+            "ml_workbench.serve.answering._taken_in": (
+                "serve/answering.html#_taken_in",
+                "ml_workbench/serve/answering.py",
+            ),
             "ml_workbench.serve.answering.refusal": (
                 "serve/answering.html#refusal",
                 "ml_workbench/serve/answering.py",
@@ -9212,6 +9273,57 @@ d = {
             "ml_workbench.serve.api.make_app": ("serve/api.html#make_app", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.readiness": ("serve/api.html#readiness", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.recorded": ("serve/api.html#recorded", "ml_workbench/serve/api.py"),
+        },
+        "ml_workbench.serve.batch": {
+            "ml_workbench.serve.batch.Feed": ("serve/batch.html#feed", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch.Feed.names": (
+                "serve/batch.html#feed.names",
+                "ml_workbench/serve/batch.py",
+            ),
+            "ml_workbench.serve.batch.Order": ("serve/batch.html#order", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch.Run": ("serve/batch.html#run", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch.Run.as_json": (
+                "serve/batch.html#run.as_json",
+                "ml_workbench/serve/batch.py",
+            ),
+            "ml_workbench.serve.batch.Run.conflicting": (
+                "serve/batch.html#run.conflicting",
+                "ml_workbench/serve/batch.py",
+            ),
+            "ml_workbench.serve.batch._Clock": ("serve/batch.html#_clock", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch._Clock.lap": (
+                "serve/batch.html#_clock.lap",
+                "ml_workbench/serve/batch.py",
+            ),
+            "ml_workbench.serve.batch._counts": ("serve/batch.html#_counts", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch._everybody": (
+                "serve/batch.html#_everybody",
+                "ml_workbench/serve/batch.py",
+            ),
+            "ml_workbench.serve.batch._kept_columns": (
+                "serve/batch.html#_kept_columns",
+                "ml_workbench/serve/batch.py",
+            ),
+            "ml_workbench.serve.batch._now": ("serve/batch.html#_now", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch._run": ("serve/batch.html#_run", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch._served_by": (
+                "serve/batch.html#_served_by",
+                "ml_workbench/serve/batch.py",
+            ),
+            "ml_workbench.serve.batch._untouched": (
+                "serve/batch.html#_untouched",
+                "ml_workbench/serve/batch.py",
+            ),
+            "ml_workbench.serve.batch._valuing": ("serve/batch.html#_valuing", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch._written": ("serve/batch.html#_written", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch.feeds_of": ("serve/batch.html#feeds_of", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch.reader_of": (
+                "serve/batch.html#reader_of",
+                "ml_workbench/serve/batch.py",
+            ),
+            "ml_workbench.serve.batch.reading": ("serve/batch.html#reading", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch.score": ("serve/batch.html#score", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch.scored": ("serve/batch.html#scored", "ml_workbench/serve/batch.py"),
         },
         "ml_workbench.serve.deciding": {
             "ml_workbench.serve.deciding.Decider": (
@@ -9440,6 +9552,100 @@ d = {
                 "ml_workbench/serve/documents.py",
             ),
         },
+        "ml_workbench.serve.everybody": {
+            "ml_workbench.serve.everybody.Decided": (
+                "serve/everybody.html#decided",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Decided.actions": (
+                "serve/everybody.html#decided.actions",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Decided.reasons": (
+                "serve/everybody.html#decided.reasons",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Decided.said": (
+                "serve/everybody.html#decided.said",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Decided.servers": (
+                "serve/everybody.html#decided.servers",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Everybody": (
+                "serve/everybody.html#everybody",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Everybody.__len__": (
+                "serve/everybody.html#everybody.__len__",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Everybody.number": (
+                "serve/everybody.html#everybody.number",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Gathering": (
+                "serve/everybody.html#gathering",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Gathering.__call__": (
+                "serve/everybody.html#gathering.__call__",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Gathering.__init__": (
+                "serve/everybody.html#gathering.__init__",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Gathering.everybody": (
+                "serve/everybody.html#gathering.everybody",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Said": (
+                "serve/everybody.html#said",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody._batch": (
+                "serve/everybody.html#_batch",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody._ranking": (
+                "serve/everybody.html#_ranking",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody._resting": (
+                "serve/everybody.html#_resting",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody._said": (
+                "serve/everybody.html#_said",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.by_place": (
+                "serve/everybody.html#by_place",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.clusters_of": (
+                "serve/everybody.html#clusters_of",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.decide_all": (
+                "serve/everybody.html#decide_all",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.handed_over": (
+                "serve/everybody.html#handed_over",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.known": (
+                "serve/everybody.html#known",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.slices_of": (
+                "serve/everybody.html#slices_of",
+                "ml_workbench/serve/everybody.py",
+            ),
+        },
         "ml_workbench.serve.extracts": {
             "ml_workbench.serve.extracts.Known": (
                 "serve/extracts.html#known",
@@ -9603,6 +9809,76 @@ d = {
                 "ml_workbench/serve/following.py",
             ),
         },
+        "ml_workbench.serve.function": {
+            "ml_workbench.serve.function.Called": (
+                "serve/function.html#called",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.Instance": (
+                "serve/function.html#instance",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.Instance.follow": (
+                "serve/function.html#instance.follow",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._answered": (
+                "serve/function.html#_answered",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._body": (
+                "serve/function.html#_body",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._caller": (
+                "serve/function.html#_caller",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._client": (
+                "serve/function.html#_client",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._headers": (
+                "serve/function.html#_headers",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._instance": (
+                "serve/function.html#_instance",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._model": (
+                "serve/function.html#_model",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._part": (
+                "serve/function.html#_part",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.answered": (
+                "serve/function.html#answered",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.as_result": (
+                "serve/function.html#as_result",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.called": (
+                "serve/function.html#called",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.handler": (
+                "serve/function.html#handler",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.keep": (
+                "serve/function.html#keep",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.make_instance": (
+                "serve/function.html#make_instance",
+                "ml_workbench/serve/function.py",
+            ),
+        },
         "ml_workbench.serve.hashing": {
             "ml_workbench.serve.hashing._arrow": (
                 "serve/hashing.html#_arrow",
@@ -9637,6 +9913,65 @@ d = {
             "ml_workbench.serve.hashing.texts_of": (
                 "serve/hashing.html#texts_of",
                 "ml_workbench/serve/hashing.py",
+            ),
+        },
+        "ml_workbench.serve.keeping": {
+            "ml_workbench.serve.keeping.Batch": ("serve/keeping.html#batch", "ml_workbench/serve/keeping.py"),
+            "ml_workbench.serve.keeping._chunk": (
+                "serve/keeping.html#_chunk",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping._keys": ("serve/keeping.html#_keys", "ml_workbench/serve/keeping.py"),
+            "ml_workbench.serve.keeping._lot": ("serve/keeping.html#_lot", "ml_workbench/serve/keeping.py"),
+            "ml_workbench.serve.keeping._parts": (
+                "serve/keeping.html#_parts",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping._shadowed": (
+                "serve/keeping.html#_shadowed",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping.assignments": (
+                "serve/keeping.html#assignments",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping.covariates": (
+                "serve/keeping.html#covariates",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping.dealt": ("serve/keeping.html#dealt", "ml_workbench/serve/keeping.py"),
+            "ml_workbench.serve.keeping.decision_id": (
+                "serve/keeping.html#decision_id",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping.exposures": (
+                "serve/keeping.html#exposures",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping.finished_batch": (
+                "serve/keeping.html#finished_batch",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping.keep": ("serve/keeping.html#keep", "ml_workbench/serve/keeping.py"),
+            "ml_workbench.serve.keeping.kept_features": (
+                "serve/keeping.html#kept_features",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping.new_units": (
+                "serve/keeping.html#new_units",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping.note_batch": (
+                "serve/keeping.html#note_batch",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping.predictions": (
+                "serve/keeping.html#predictions",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping.served": (
+                "serve/keeping.html#served",
+                "ml_workbench/serve/keeping.py",
             ),
         },
         "ml_workbench.serve.listing": {
@@ -9686,6 +10021,20 @@ d = {
                 "serve/listing.html#within_capacity",
                 "ml_workbench/serve/listing.py",
             ),
+        },
+        "ml_workbench.serve.live": {
+            "ml_workbench.serve.live.Live": ("serve/live.html#live", "ml_workbench/serve/live.py"),
+            "ml_workbench.serve.live.Live.chief": (
+                "serve/live.html#live.chief",
+                "ml_workbench/serve/live.py",
+            ),
+            "ml_workbench.serve.live.Live.terms": (
+                "serve/live.html#live.terms",
+                "ml_workbench/serve/live.py",
+            ),
+            "ml_workbench.serve.live._current": ("serve/live.html#_current", "ml_workbench/serve/live.py"),
+            "ml_workbench.serve.live.alone": ("serve/live.html#alone", "ml_workbench/serve/live.py"),
+            "ml_workbench.serve.live.live": ("serve/live.html#live", "ml_workbench/serve/live.py"),
         },
         "ml_workbench.serve.logs": {
             "ml_workbench.serve.logs.Log": ("serve/logs.html#log", "ml_workbench/serve/logs.py"),
@@ -9792,6 +10141,102 @@ d = {
             "ml_workbench.serve.outcomes.outcome_records": (
                 "serve/outcomes.html#outcome_records",
                 "ml_workbench/serve/outcomes.py",
+            ),
+        },
+        "ml_workbench.serve.parity": {
+            "ml_workbench.serve.parity.Agreement": (
+                "serve/parity.html#agreement",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity.Agreement.holds": (
+                "serve/parity.html#agreement.holds",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity.Answers": (
+                "serve/parity.html#answers",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity.Answers.at": (
+                "serve/parity.html#answers.at",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity.Asked": ("serve/parity.html#asked", "ml_workbench/serve/parity.py"),
+            "ml_workbench.serve.parity.Scale": ("serve/parity.html#scale", "ml_workbench/serve/parity.py"),
+            "ml_workbench.serve.parity.Surroundings": (
+                "serve/parity.html#surroundings",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity.Trained": (
+                "serve/parity.html#trained",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._Count": ("serve/parity.html#_count", "ml_workbench/serve/parity.py"),
+            "ml_workbench.serve.parity._Count.add": (
+                "serve/parity.html#_count.add",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._columns": (
+                "serve/parity.html#_columns",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._compare": (
+                "serve/parity.html#_compare",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._counts": (
+                "serve/parity.html#_counts",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._exchanged": (
+                "serve/parity.html#_exchanged",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._failed": (
+                "serve/parity.html#_failed",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._feature_sizes": (
+                "serve/parity.html#_feature_sizes",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._features": (
+                "serve/parity.html#_features",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._labelled": (
+                "serve/parity.html#_labelled",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._online": (
+                "serve/parity.html#_online",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._policies": (
+                "serve/parity.html#_policies",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._sizes": ("serve/parity.html#_sizes", "ml_workbench/serve/parity.py"),
+            "ml_workbench.serve.parity._week": ("serve/parity.html#_week", "ml_workbench/serve/parity.py"),
+            "ml_workbench.serve.parity.by_batch": (
+                "serve/parity.html#by_batch",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity.by_decider": (
+                "serve/parity.html#by_decider",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity.by_service": (
+                "serve/parity.html#by_service",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity.parity": ("serve/parity.html#parity", "ml_workbench/serve/parity.py"),
+            "ml_workbench.serve.parity.trained": (
+                "serve/parity.html#trained",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity.trial_of": (
+                "serve/parity.html#trial_of",
+                "ml_workbench/serve/parity.py",
             ),
         },
         "ml_workbench.serve.problems": {
@@ -9904,6 +10349,16 @@ d = {
             "ml_workbench.serve.records.open_records": (
                 "serve/records.html#open_records",
                 "ml_workbench/serve/records.py",
+            ),
+        },
+        "ml_workbench.serve.refreshing": {
+            "ml_workbench.serve.refreshing.refresh": (
+                "serve/refreshing.html#refresh",
+                "ml_workbench/serve/refreshing.py",
+            ),
+            "ml_workbench.serve.refreshing.rows_in": (
+                "serve/refreshing.html#rows_in",
+                "ml_workbench/serve/refreshing.py",
             ),
         },
         "ml_workbench.serve.requests": {

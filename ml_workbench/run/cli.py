@@ -34,6 +34,7 @@ from .experiments import experiment
 from .guard import guard
 from .outcomes import outcomes
 from .releases import release
+from .scoring import online_command, score_command
 from .serving import serve_command
 
 
@@ -245,6 +246,8 @@ for _command in (
     rollback,
     history,
     guard,
+    online_command,
+    score_command,
     serve_command,
     outcomes,
 ):

@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from ml_workbench.plan.errors import ServiceError
+from ml_workbench.serve.segments import read, segments
 from ml_workbench.serve.service import check_settings, make_service
 from tests.release.small import members
 from tests.serve.live import TOKEN, Place, features_of, until
@@ -36,9 +37,11 @@ def member() -> dict:
 
 def waiting(place: Place) -> list[dict]:
     "What stands in the spool, record by record."
-    from ml_workbench.serve.segments import records_in
-
-    return [orjson.loads(record) for record in records_in(place.root / "state/spool")]
+    found = []
+    for segment in segments(place.root / "state/spool"):
+        with segment.path.open("rb") as file:
+            found += [orjson.loads(frame.record) for frame in read(file.fileno())]
+    return found
 
 
 def test_a_known_unit_is_decided_recorded_and_found_again(service, place):
