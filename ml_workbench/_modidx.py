@@ -10800,6 +10800,10 @@ d = {
                 "serve/shipping.html#_stretch",
                 "ml_workbench/serve/shipping.py",
             ),
+            "ml_workbench.serve.shipping._tidy": (
+                "serve/shipping.html#_tidy",
+                "ml_workbench/serve/shipping.py",
+            ),
             "ml_workbench.serve.shipping.clear": (
                 "serve/shipping.html#clear",
                 "ml_workbench/serve/shipping.py",
@@ -10818,6 +10822,10 @@ d = {
             ),
             "ml_workbench.serve.shipping.read_status": (
                 "serve/shipping.html#read_status",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.readmit": (
+                "serve/shipping.html#readmit",
                 "ml_workbench/serve/shipping.py",
             ),
             "ml_workbench.serve.shipping.run": ("serve/shipping.html#run", "ml_workbench/serve/shipping.py"),
@@ -10936,6 +10944,10 @@ d = {
                 "serve/spool.html#writer.turn",
                 "ml_workbench/serve/spool.py",
             ),
+            "ml_workbench.serve.spool.Writer.turn_if": (
+                "serve/spool.html#writer.turn_if",
+                "ml_workbench/serve/spool.py",
+            ),
             "ml_workbench.serve.spool._all_of": ("serve/spool.html#_all_of", "ml_workbench/serve/spool.py"),
             "ml_workbench.serve.spool._attend": ("serve/spool.html#_attend", "ml_workbench/serve/spool.py"),
             "ml_workbench.serve.spool._begun": ("serve/spool.html#_begun", "ml_workbench/serve/spool.py"),
@@ -10945,6 +10957,10 @@ d = {
                 "ml_workbench/serve/spool.py",
             ),
             "ml_workbench.serve.spool._lines": ("serve/spool.html#_lines", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._make_way": (
+                "serve/spool.html#_make_way",
+                "ml_workbench/serve/spool.py",
+            ),
             "ml_workbench.serve.spool._stands": ("serve/spool.html#_stands", "ml_workbench/serve/spool.py"),
             "ml_workbench.serve.spool._synced": ("serve/spool.html#_synced", "ml_workbench/serve/spool.py"),
             "ml_workbench.serve.spool._synced_or_told": (
