@@ -8311,6 +8311,7 @@ d = {
             "ml_workbench.run.cli.compare": ("run/cli.html#compare", "ml_workbench/run/cli.py"),
             "ml_workbench.run.cli.export": ("run/cli.html#export", "ml_workbench/run/cli.py"),
             "ml_workbench.run.cli.gate": ("run/cli.html#gate", "ml_workbench/run/cli.py"),
+            "ml_workbench.run.cli.lacking": ("run/cli.html#lacking", "ml_workbench/run/cli.py"),
             "ml_workbench.run.cli.main": ("run/cli.html#main", "ml_workbench/run/cli.py"),
             "ml_workbench.run.cli.stage": ("run/cli.html#stage", "ml_workbench/run/cli.py"),
             "ml_workbench.run.cli.tune": ("run/cli.html#tune", "ml_workbench/run/cli.py"),
@@ -8791,6 +8792,21 @@ d = {
                 "ml_workbench/run/kernels.py",
             ),
             "ml_workbench.run.kernels.kernel": ("run/kernels.html#kernel", "ml_workbench/run/kernels.py"),
+        },
+        "ml_workbench.run.migrating": {
+            "ml_workbench.run.migrating.State": ("run/migrating.html#state", "ml_workbench/run/migrating.py"),
+            "ml_workbench.run.migrating.State.sentence": (
+                "run/migrating.html#state.sentence",
+                "ml_workbench/run/migrating.py",
+            ),
+            "ml_workbench.run.migrating.migrate": (
+                "run/migrating.html#migrate",
+                "ml_workbench/run/migrating.py",
+            ),
+            "ml_workbench.run.migrating.migrated": (
+                "run/migrating.html#migrated",
+                "ml_workbench/run/migrating.py",
+            ),
         },
         "ml_workbench.run.outcomes": {
             "ml_workbench.run.outcomes.Imported": (
