@@ -7575,6 +7575,10 @@ d = {
                 "release/ledger.html#_last",
                 "ml_workbench/release/ledger.py",
             ),
+            "ml_workbench.release.ledger._newest": (
+                "release/ledger.html#_newest",
+                "ml_workbench/release/ledger.py",
+            ),
             "ml_workbench.release.ledger._overtaken": (
                 "release/ledger.html#_overtaken",
                 "ml_workbench/release/ledger.py",
@@ -10563,10 +10567,6 @@ d = {
                 "serve/routing.html#router.__init__",
                 "ml_workbench/serve/routing.py",
             ),
-            "ml_workbench.serve.routing.Router._case": (
-                "serve/routing.html#router._case",
-                "ml_workbench/serve/routing.py",
-            ),
             "ml_workbench.serve.routing.Router._place": (
                 "serve/routing.html#router._place",
                 "ml_workbench/serve/routing.py",
@@ -10587,6 +10587,7 @@ d = {
                 "serve/routing.html#router.sql",
                 "ml_workbench/serve/routing.py",
             ),
+            "ml_workbench.serve.routing._case": ("serve/routing.html#_case", "ml_workbench/serve/routing.py"),
             "ml_workbench.serve.routing._clusters": (
                 "serve/routing.html#_clusters",
                 "ml_workbench/serve/routing.py",
