@@ -655,6 +655,10 @@ d = {
                 "database/insertion.html#_waiting_room",
                 "ml_workbench/database/insertion.py",
             ),
+            "ml_workbench.database.insertion.insert_missing": (
+                "database/insertion.html#insert_missing",
+                "ml_workbench/database/insertion.py",
+            ),
             "ml_workbench.database.insertion.insert_new": (
                 "database/insertion.html#insert_new",
                 "ml_workbench/database/insertion.py",
@@ -9096,6 +9100,60 @@ d = {
                 "ml_workbench/serve/deciding.py",
             ),
         },
+        "ml_workbench.serve.delivery": {
+            "ml_workbench.serve.delivery.DatabaseAway": (
+                "serve/delivery.html#databaseaway",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery": (
+                "serve/delivery.html#delivery",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery.__init__": (
+                "serve/delivery.html#delivery.__init__",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery.__repr__": (
+                "serve/delivery.html#delivery.__repr__",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery._bring": (
+                "serve/delivery.html#delivery._bring",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery._transact": (
+                "serve/delivery.html#delivery._transact",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery.close": (
+                "serve/delivery.html#delivery.close",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery.deliver": (
+                "serve/delivery.html#delivery.deliver",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Delivery.ping": (
+                "serve/delivery.html#delivery.ping",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.Refused": (
+                "serve/delivery.html#refused",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.about_records": (
+                "serve/delivery.html#about_records",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.attentive": (
+                "serve/delivery.html#attentive",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery.misfit": (
+                "serve/delivery.html#misfit",
+                "ml_workbench/serve/delivery.py",
+            ),
+        },
         "ml_workbench.serve.designs": {
             "ml_workbench.serve.designs._changed_parts": (
                 "serve/designs.html#_changed_parts",
@@ -9796,6 +9854,129 @@ d = {
             "ml_workbench.serve.service.tokens_of": (
                 "serve/service.html#tokens_of",
                 "ml_workbench/serve/service.py",
+            ),
+        },
+        "ml_workbench.serve.shipping": {
+            "ml_workbench.serve.shipping.Batch": (
+                "serve/shipping.html#batch",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Lines": (
+                "serve/shipping.html#lines",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Lines.__call__": (
+                "serve/shipping.html#lines.__call__",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Lines.__init__": (
+                "serve/shipping.html#lines.__init__",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Shipper": (
+                "serve/shipping.html#shipper",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Shipper.__init__": (
+                "serve/shipping.html#shipper.__init__",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Shipper.alone": (
+                "serve/shipping.html#shipper.alone",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Shipper.release": (
+                "serve/shipping.html#shipper.release",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Shipper.step": (
+                "serve/shipping.html#shipper.step",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Shipping": (
+                "serve/shipping.html#shipping",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Shipping.age": (
+                "serve/shipping.html#shipping.age",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Stop": (
+                "serve/shipping.html#stop",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Stop.__init__": (
+                "serve/shipping.html#stop.__init__",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Stop.ask": (
+                "serve/shipping.html#stop.ask",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Stop.late": (
+                "serve/shipping.html#stop.late",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Stop.pause": (
+                "serve/shipping.html#stop.pause",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.Taken": (
+                "serve/shipping.html#taken",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping._recovered": (
+                "serve/shipping.html#_recovered",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping._same": (
+                "serve/shipping.html#_same",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping._settle": (
+                "serve/shipping.html#_settle",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping._stretch": (
+                "serve/shipping.html#_stretch",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.clear": (
+                "serve/shipping.html#clear",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.command": (
+                "serve/shipping.html#command",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.failed": (
+                "serve/shipping.html#failed",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.main": (
+                "serve/shipping.html#main",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.read_status": (
+                "serve/shipping.html#read_status",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.run": ("serve/shipping.html#run", "ml_workbench/serve/shipping.py"),
+            "ml_workbench.serve.shipping.set_aside": (
+                "serve/shipping.html#set_aside",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.take": (
+                "serve/shipping.html#take",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.tell": (
+                "serve/shipping.html#tell",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.watch": (
+                "serve/shipping.html#watch",
+                "ml_workbench/serve/shipping.py",
             ),
         },
         "ml_workbench.serve.spool": {

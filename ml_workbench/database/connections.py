@@ -90,7 +90,7 @@ def transaction(
                 yield connection
                 if reading:
                     open_transaction.rollback()  # tables made for the occasion go, too
-    except sa.exc.SQLAlchemyError as error:
+    except (sa.exc.SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:  # the latter from a COPY
         raise RecordError(f"{shown(engine.url)}: {_reason(error)}") from None
 
 
