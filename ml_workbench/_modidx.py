@@ -9749,6 +9749,33 @@ d = {
                 "ml_workbench/serve/routing.py",
             ),
         },
+        "ml_workbench.serve.scoring": {
+            "ml_workbench.serve.scoring.Streamed": (
+                "serve/scoring.html#streamed",
+                "ml_workbench/serve/scoring.py",
+            ),
+            "ml_workbench.serve.scoring.Streamed.rows_per_second": (
+                "serve/scoring.html#streamed.rows_per_second",
+                "ml_workbench/serve/scoring.py",
+            ),
+            "ml_workbench.serve.scoring._encoded": (
+                "serve/scoring.html#_encoded",
+                "ml_workbench/serve/scoring.py",
+            ),
+            "ml_workbench.serve.scoring.ahead": ("serve/scoring.html#ahead", "ml_workbench/serve/scoring.py"),
+            "ml_workbench.serve.scoring.batch_matrix": (
+                "serve/scoring.html#batch_matrix",
+                "ml_workbench/serve/scoring.py",
+            ),
+            "ml_workbench.serve.scoring.score_stream": (
+                "serve/scoring.html#score_stream",
+                "ml_workbench/serve/scoring.py",
+            ),
+            "ml_workbench.serve.scoring.scores_of": (
+                "serve/scoring.html#scores_of",
+                "ml_workbench/serve/scoring.py",
+            ),
+        },
         "ml_workbench.serve.segments": {
             "ml_workbench.serve.segments.Frame": (
                 "serve/segments.html#frame",

@@ -56,7 +56,7 @@ def condemned(
     "The releases that were taken out and that nobody has brought back."
     found: set[str] = set()
     for line in sorted(lines, key=lambda line: line.line):
-        if state := readable(line):
+        if found and (state := readable(line)):
             found -= state.answering
         if line.condemned:
             found.add(line.condemned)
