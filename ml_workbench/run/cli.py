@@ -30,6 +30,7 @@ import click
 from .. import __version__
 from ..plan.errors import WorkbenchError
 from .deploys import deploy, history, pause, promote, ramp, resume, rollback
+from .driving import drive_command
 from .experiments import experiment
 from .releases import release
 from .serving import serve_command
@@ -243,6 +244,7 @@ for _command in (
     rollback,
     history,
     serve_command,
+    drive_command,
 ):
     cli.add_command(_command)
 
