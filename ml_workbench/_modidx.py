@@ -3283,6 +3283,10 @@ d = {
                 "experiment/play.html#answers",
                 "ml_workbench/experiment/play.py",
             ),
+            "ml_workbench.experiment.play.as_released": (
+                "experiment/play.html#as_released",
+                "ml_workbench/experiment/play.py",
+            ),
             "ml_workbench.experiment.play.in_horizon": (
                 "experiment/play.html#in_horizon",
                 "ml_workbench/experiment/play.py",
