@@ -12,9 +12,16 @@ import sqlalchemy as sa
 
 from ..plan.errors import RecordError, did_you_mean
 
-# %% ../../nbs/database/tables.ipynb #27d48a14
+# %% ../../nbs/database/tables.ipynb #fc85bcf3
 TABLES = sa.MetaData()
-NOTED = {"started_at", "assigned_at", "recorded_at", "decided_at", "actor"}  # the first stands; no content
+NOTED = {
+    "at",
+    "started_at",
+    "assigned_at",
+    "recorded_at",
+    "decided_at",
+    "actor",
+}  # the first stands; no content
 
 
 def _table(name: str, meaning: str, *columns: sa.Column | sa.Index) -> None:

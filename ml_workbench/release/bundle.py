@@ -10,11 +10,13 @@ __all__ = [
     "FOLDER",
     "NEEDED",
     "ALLOWED",
+    "MOST_VALUES",
     "Origin",
     "Release",
     "Bundle",
     "release_from",
     "check_parts",
+    "params_in",
     "bundle_of",
     "build",
 ]
@@ -24,8 +26,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from ..model.artifact import MANIFEST as MODEL_MANIFEST
 from ..model.artifact import Entry, manifest_from
@@ -68,10 +73,10 @@ class Release:
     artifact: str  # SHA-256 of model/manifest.json: what the gate judged
     verdict: str  # blessed or overridden
     origin: Origin
-    metrics: Mapping[str, Any]  # the figures that people ask for first
+    metrics: Mapping[str, Any]  # the figures that people ask for first; see `figure`
     feature_set: str  # fingerprint of features.json
-    inputs: tuple[Mapping[str, Any], ...]  # name, kind and levels, in order
-    output: Mapping[str, Any]  # what it says about whom
+    inputs: tuple[Mapping[str, str | tuple[str, ...]], ...]  # name, kind and levels, in order
+    output: Mapping[str, str | int | None]  # what it says about whom
     files: tuple[Entry, ...]  # sorted by name
 
     def as_bytes(self) -> bytes:
@@ -88,6 +93,13 @@ class Release:
     def size(self) -> int:
         "Bytes of all files but the manifest itself."
         return sum(each.size for each in self.files)
+
+    def figure(self, name: str) -> dict[str, float] | None:
+        "A figure with its interval (value, low, high) out of the metrics; None where there is none."
+        found = self.metrics.get(name)
+        keys = ("value", "low", "high")
+        plain = isinstance(found, Mapping) and all(isinstance(found.get(each), int | float) for each in keys)
+        return {each: float(found[each]) for each in keys} if plain else None
 
 
 @dataclass(frozen=True)
@@ -107,22 +119,26 @@ class Bundle:
         return {name: data for name, data in inside.items() if name != MODEL_MANIFEST}
 
 
-# %% ../../nbs/release/bundle.ipynb #0fc34cbe
+# %% ../../nbs/release/bundle.ipynb #1649c60f
+@cache
+def _reader() -> TypeAdapter:
+    "What checks the types in a manifest."
+    return TypeAdapter(Release)
+
+
 def release_from(
     data: bytes,  # release.json
 ) -> Release:
     "Read a manifest; raises `ReleaseError` for anything that is not as this version writes it."
     try:
-        raw = json.loads(data)
-        if (found := raw.pop("format")) != FORMAT:
-            raise ReleaseError(f"{MANIFEST} has format {found!r}; this version reads {FORMAT}")
-        origin = raw.pop("origin")
-        origin = Origin(**origin | {"dirty": tuple(origin["dirty"])})
-        files = tuple(Entry(**each) for each in raw.pop("files"))
-        release = Release(origin=origin, files=files, inputs=tuple(raw.pop("inputs")), **raw)
+        found = json.loads(data)["format"]
+        if found != FORMAT:
+            raise ReleaseError(f"{MANIFEST} has format {found!r:.80}; this version reads {FORMAT}")
+        release = _reader().validate_json(data)
         as_written = release.as_bytes() == data
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ReleaseError(f"{MANIFEST} is no manifest of a release: {error!r:.200}") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        first = str(error).splitlines()[0][:200]
+        raise ReleaseError(f"{MANIFEST} is no manifest of a release: {first}") from None
     if not as_written:
         raise ReleaseError(f"{MANIFEST} is not written as this version writes it")
     _check_names(release)
@@ -160,20 +176,56 @@ def check_parts(
     ):  # fmt: skip
         if wrong:
             raise ReleaseError(f"{FOLDER}{MODEL_MANIFEST} {problem}")
-    if (facts.get("inputs"), _output(facts)) != (list(release.inputs), release.output):
+    inputs = [
+        {key: list(item) if isinstance(item, tuple) else item for key, item in each.items()}
+        for each in release.inputs
+    ]
+    if (facts.get("inputs"), _output(facts)) != (inputs, release.output):
         raise ReleaseError(f"{FOLDER}{SIGNATURE} describes another model than {MANIFEST}")
     if not release.feature_set == terms.feature_set == declaration_hash(files[DECLARATION]):
         raise ReleaseError(f"{DECLARATION} is not the declaration that {MANIFEST} and {POLICY} name")
     for each in release.inputs:
-        if declared.get(each["name"]) != each["kind"]:
+        if declared.get(each.get("name")) != each.get("kind", ""):
             raise ReleaseError(
-                f"the model takes '{each['name']}', which {POLICY} does not declare as a {each['kind']}"
+                f"the model takes '{each.get('name')}', which {POLICY} declares otherwise, or not at all"
             )
 
 
 def _output(facts: Mapping[str, Any]) -> dict[str, Any]:
     "What a model says, about whom."
     return {key: facts.get(key) for key in ("output", "predicts", "horizon_days", "entity")}
+
+
+# %% ../../nbs/release/bundle.ipynb #854aad73
+MOST_VALUES = 100_000
+
+
+def params_in(
+    files: Mapping[str, bytes],  # of a release
+) -> dict[str, Any]:  # plain values
+    "The parameters of a release's run; raises `ReleaseError` when they are none."
+    import yaml
+
+    try:
+        node = yaml.compose(files["params.yaml"], Loader=yaml.SafeLoader)
+        if node is not None and _values(node, {}) > MOST_VALUES:
+            raise ReleaseError(f"params.yaml holds more than {MOST_VALUES:,} values")
+        found = yaml.safe_load(files["params.yaml"])
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ReleaseError(f"params.yaml cannot be read: {str(error).splitlines()[0][:200]}") from None
+    if not isinstance(found, dict):
+        raise ReleaseError("params.yaml does not hold sections")
+    return found
+
+
+def _values(node: Any, known: dict[int, float]) -> float:
+    "How many values a node has, each as often as it stands there; without end when it holds itself."
+    if id(node) not in known:
+        known[id(node)] = float("inf")
+        inside = node.value if isinstance(node.value, list) else ()
+        parts = (part for each in inside for part in (each if isinstance(each, tuple) else (each,)))
+        known[id(node)] = 1 + sum(_values(part, known) for part in parts)
+    return known[id(node)]
 
 
 # %% ../../nbs/release/bundle.ipynb #be108e72
@@ -185,15 +237,20 @@ def bundle_of(
     metrics: Mapping[str, Any] | None = None,  # the figures that people ask for first
 ) -> Bundle:  # its parts have been held against each other
     "Make a release out of its files; raises `ReleaseError` when they do not belong together."
+    if lacking := sorted(NEEDED - {*files}):
+        raise ReleaseError(f"a release needs {', '.join(lacking)} too")
     entries = tuple(
         Entry(name, hashlib.sha256(files[name]).hexdigest(), len(files[name])) for name in sorted(files)
     )
-    facts, manifest = parsed(files[FOLDER + SIGNATURE], SIGNATURE), files[FOLDER + MODEL_MANIFEST]
-    release = Release(
-        model=facts["name"], label=facts["label"], artifact=hashlib.sha256(manifest).hexdigest(), verdict=verdict,
-        origin=origin, metrics=dict(metrics or {}), feature_set=declaration_hash(files[DECLARATION]),
-        inputs=tuple(facts["inputs"]), output=_output(facts), files=entries,
-    )  # fmt: skip
+    try:
+        facts = parsed(files[FOLDER + SIGNATURE], SIGNATURE)
+        release = Release(
+            model=facts["name"], label=facts["label"], artifact=hashlib.sha256(files[FOLDER + MODEL_MANIFEST]).hexdigest(),
+            verdict=verdict, origin=origin, metrics=dict(metrics or {}), feature_set=declaration_hash(files[DECLARATION]),
+            inputs=tuple(facts["inputs"]), output=_output(facts), files=entries,
+        )  # fmt: skip
+    except (ArtifactError, KeyError, TypeError, RecursionError) as error:
+        raise ReleaseError(f"{FOLDER}{SIGNATURE} does not describe a model: {error!r:.200}") from None
     bundle = Bundle(release_from(release.as_bytes()), dict(files))
     check_parts(bundle)
     return bundle

@@ -22,11 +22,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import yaml
-
 from ..plan.charter import money
 from ..plan.errors import ReleaseError
-from .bundle import Bundle, Release
+from .bundle import Bundle, Release, params_in
 from .declaration import DECLARATION, PARTS
 
 
@@ -102,28 +100,24 @@ class Figure:
 
 
 def figures(
-    before: Mapping[str, Any],  # metrics of a manifest
-    after: Mapping[str, Any],
+    before: Release,
+    after: Release,
 ) -> tuple[Figure, ...]:
     "The figures of two releases side by side."
-
-    def value(metrics: Mapping[str, Any], name: str) -> float | None:
-        return (metrics.get(name) or {}).get("value")
-
-    currency = before.get("currency") or "USD"
+    currency = str(before.metrics.get("currency"))
+    sides = [{name: (each.figure(name) or {}).get("value") for name in FIGURES} for each in (before, after)]
     found = (
-        Figure(name, *about, value(before, name), value(after, name), currency)
-        for name, about in FIGURES.items()
+        Figure(name, *about, sides[0][name], sides[1][name], currency) for name, about in FIGURES.items()
     )
     return tuple(each for each in found if (each.before, each.after) != (None, None))
 
 
 def comparable(
-    before: Mapping[str, Any],  # metrics of a manifest
-    after: Mapping[str, Any],
+    before: Release,
+    after: Release,
 ) -> bool:
     "Whether two releases were judged on the same weeks, in the same currency."
-    return all(before.get(name) == after.get(name) for name in ("test", "currency"))
+    return all(before.metrics.get(name) == after.metrics.get(name) for name in ("test", "currency"))
 
 
 # %% ../../nbs/release/diff.ipynb #b4c92084
@@ -176,16 +170,16 @@ def diff(
 ) -> Diff:
     "Hold two releases against each other; raises `ReleaseError` for one whose files cannot be read."
     try:
-        params = [flat(yaml.safe_load(each.files["params.yaml"]) or {}) for each in (before, after)]
         declared = [_declared(each) for each in (before, after)]
-    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ReleaseError(f"parameters or features of a release cannot be read: {error!r:.200}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ReleaseError(f"{DECLARATION} of a release cannot be read: {error!r:.200}") from None
+    params = [flat(params_in(each.files)) for each in (before, after)]
     one, two = before.release, after.release
     inputs = (_inputs(one), _inputs(two))
     moved = changes(*inputs)
     sizes = [{each.name: each for each in release.files} for release in (one, two)]
     found = Diff(
-        one.id, two.id, (), comparable(one.metrics, two.metrics), figures(one.metrics, two.metrics),
+        one.id, two.id, (), comparable(one, two), figures(one, two),
         about=changes(_about(one), _about(two)), params=changes(*params),
         added=tuple(each.name for each in moved if each.before is None),
         removed=tuple(each.name for each in moved if each.after is None),
@@ -241,6 +235,18 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def _looks_at(added: int, removed: int) -> str:
+    "How many features the second looks at, and the first does not, and the other way round."
+    if not removed:
+        return f"Looks at {_counted(added, 'feature')} more."
+    fewer = f"o longer looks at {_counted(removed, 'feature')} of the first"
+    return (
+        f"Looks at {_counted(added, 'feature')} that the first does not, and n{fewer}."
+        if added
+        else f"N{fewer}."
+    )
+
+
 def _sentences(found: Diff, one: Release, two: Release) -> tuple[str, ...]:
     "The difference in words, what matters first."
     if one.id == two.id:
@@ -257,9 +263,7 @@ def _sentences(found: Diff, one: Release, two: Release) -> tuple[str, ...]:
     if one.model != two.model:
         said.append(f"{two.label} instead of {one.label}.")
     if found.added or found.removed:
-        said.append(
-            f"Looks at {_counted(len(found.added), 'feature')} that the other does not know, and no longer at {len(found.removed)}."
-        )
+        said.append(_looks_at(len(found.added), len(found.removed)))
     if found.redefined:
         named = ", ".join(each.name for each in found.redefined[:3])
         said.append(

@@ -87,8 +87,7 @@ def load(
 def _read(store: Store, id: str, cache: Store | None, limits: Limits) -> tuple[Bundle, str, tuple[str, ...]]:
     "A bundle, where it came from, and why not from the store."
     try:
-        if not store.reachable():
-            raise StoreAwayError(f"the store {store.shown} is not there")
+        store.check_reachable()
         return store.read(id, limits), "store", ()
     except StoreAwayError as away:
         if cache is None:

@@ -44,11 +44,9 @@ def asking(
     doing: str,  # read or written
     consequence: str = "",
 ) -> Iterator[None]:
-    "Turn whatever a place raises into one line."
+    "Turn whatever a place raises into one line; nothing but the place is asked inside."
     try:
         yield
-    except ReleaseError:
-        raise
     except Exception as error:  # each of fsspec's libraries has its own classes
         reason = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
         raise StoreAwayError(
@@ -100,8 +98,9 @@ class Held:
 def check_listing(
     release: Release,
     found: dict[str, int],  # sizes by name, as they are in the store
+    limits: Limits = Limits(),  # of sizes
 ) -> None:
-    "Raise `ReleaseError` when files are missing, too many, no plain files, or of another size."
+    "Raise `ReleaseError` when files are missing, too many, no plain files, of another size or too large."
     listed = {each.name: each.size for each in release.files}
     there = {*found} - {MANIFEST, SIGNATURES}
     for problem, names in (
@@ -109,6 +108,10 @@ def check_listing(
         ("holds links or pipes instead of files:", {name for name, size in found.items() if size < 0}),
         ("holds what was not released:", there - {*listed}),
         ("holds files of another size:", {name for name in there & {*listed} if found[name] != listed[name]}),
+        (
+            f"holds files of more than {limits.file_mb} MB:",
+            {name for name, size in found.items() if size > limits.file_mb * 2**20},
+        ),
     ):
         if names:
             raise ReleaseError(
@@ -144,19 +147,28 @@ class Store:
     def __repr__(self) -> str:
         return f"Store('{self.shown}')"
 
-    def reachable(self) -> bool:
-        "Whether the store can be asked at all."
-        try:
-            with asking(self.shown, "read"):
-                return self.place.reachable()
-        except StoreAwayError:
-            return False
+    def check_reachable(self) -> None:
+        "Raise `StoreAwayError` when the store cannot be asked at all."
+        with asking(self.shown, "read"):
+            there = self.place.reachable()
+        if not there:
+            raise StoreAwayError(f"the store {self.shown} is not there")
 
     def ids(self) -> tuple[str, ...]:
         "Names of the releases that are there, whole."
         with asking(self.shown, "read"):
             names = [each for each in self.place.children() if re.fullmatch("[0-9a-f]{64}", each)]
             return tuple(each for each in names if self.place.read(f"{each}/{MANIFEST}", 0) is not None)
+
+    def bytes(self, path: str, most: int) -> bytes | None:
+        "A file of the store, cut off one byte after `most`; None where there is none. Nothing is checked."
+        with asking(self.shown, "read"):
+            return self.place.read(path, most)
+
+    def files(self, id: str) -> dict[str, int]:
+        "What lies in the folder of a release, with sizes; -1 for what is no plain file. Nothing is checked."
+        with asking(self.shown, "read"):
+            return self.place.files(id)
 
     def held(self, id: str) -> Held:
         "One release without its files; raises `ReleaseError` when there is none."
@@ -196,9 +208,8 @@ def _none(store: Store, id: str, ids: tuple[str, ...]) -> ReleaseError:
 
 def _held(store: Store, id: str) -> Held:
     "One release without its files."
-    with asking(store.shown, "read"):
-        data = store.place.read(f"{id}/{MANIFEST}", MANIFEST_BYTES)
-        signature = store.place.read(f"{id}/{SIGNATURES}", SIGNATURE_BYTES)
+    data = store.bytes(f"{id}/{MANIFEST}", MANIFEST_BYTES)
+    signature = store.bytes(f"{id}/{SIGNATURES}", SIGNATURE_BYTES)
     if data is None:
         raise _none(store, id, store.ids())
     try:
@@ -211,20 +222,15 @@ def _read(store: Store, id: str, limits: Limits) -> Bundle:
     "A release with its files."
     if not re.fullmatch("[0-9a-f]{64}", id):
         raise ReleaseError(f"{id!r:.80} is no full name of a release: 64 hexadecimal digits")
-    with asking(store.shown, "read"):
-        if (data := store.place.read(f"{id}/{MANIFEST}", MANIFEST_BYTES)) is None:
-            raise _none(store, id, store.ids())
-        release, most = manifest_named(id, data), limits.file_mb * 2**20
-        check_listing(release, store.place.files(id))
-        if large := [each.name for each in release.files if not 0 <= each.size <= most]:
-            raise ReleaseError(
-                f"release {short(id)}: {large[0]} is larger than the {limits.file_mb} MB that it may have"
-            )
-        files = {
-            each.name: checked_file(release, each, store.place.read(f"{id}/{each.name}", each.size))
-            for each in release.files
-        }
-        return Bundle(release, files, store.place.read(f"{id}/{SIGNATURES}", SIGNATURE_BYTES))
+    if (data := store.bytes(f"{id}/{MANIFEST}", MANIFEST_BYTES)) is None:
+        raise _none(store, id, store.ids())
+    release = manifest_named(id, data)
+    check_listing(release, store.files(id), limits)
+    files = {
+        each.name: checked_file(release, each, store.bytes(f"{id}/{each.name}", each.size))
+        for each in release.files
+    }
+    return Bundle(release, files, store.bytes(f"{id}/{SIGNATURES}", SIGNATURE_BYTES))
 
 
 def _find(store: Store, prefix: str) -> str:
@@ -247,22 +253,17 @@ def _find(store: Store, prefix: str) -> str:
 # %% ../../nbs/release/store.ipynb #9ce4adf7
 def _add(store: Store, bundle: Bundle) -> None:
     "Write what is not there yet, the manifest last, and read it all again."
-    id, manifest = bundle.release.id, bundle.release.as_bytes()
+    id, files = bundle.release.id, dict(bundle.files)
+    if bundle.signature is not None:
+        there = store.bytes(f"{id}/{SIGNATURES}", SIGNATURE_BYTES)
+        files[SIGNATURES] = _joined(there, bundle.signature, bundle.release.as_bytes())
+    files[MANIFEST] = bundle.release.as_bytes()
     with asking(store.shown, "written", f"; release {short(id)} is not in it"):
-        for name, data in bundle.files.items():
-            _write(store, f"{id}/{name}", data)
-        if bundle.signature is not None:
-            there = store.place.read(f"{id}/{SIGNATURES}", SIGNATURE_BYTES)
-            _write(store, f"{id}/{SIGNATURES}", _joined(there, bundle.signature, manifest))
-        _write(store, f"{id}/{MANIFEST}", manifest)
+        for name, data in files.items():
+            if store.place.read(f"{id}/{name}", len(data)) != data:
+                store.place.write(f"{id}/{name}", data)
         store.place.sweep()
     store.read(id)
-
-
-def _write(store: Store, path: str, data: bytes) -> None:
-    "Write a file unless it is there already, byte for byte."
-    if store.place.read(path, len(data)) != data:
-        store.place.write(path, data)
 
 
 def _joined(there: bytes | None, new: bytes, manifest: bytes) -> bytes:

@@ -30,11 +30,11 @@ from ..model.artifact import Scorer, manifest_from, scorer_of
 from ..model.quarantine import Limits, try_in_child
 from ..model.session import BATCH
 from ..plan.errors import ReleaseError, WorkbenchError
-from .bundle import FOLDER, MANIFEST, SIGNATURES, Bundle, check_parts
+from .bundle import FOLDER, MANIFEST, SIGNATURES, Bundle, check_parts, params_in
 from .declaration import DECLARATION
 from .reference import REFERENCE, Numbers, reference_from
 from .signing import check_signature, short_key, trusted_from
-from .store import MANIFEST_BYTES, SIGNATURE_BYTES, Store, asking, check_listing, checked_file, manifest_named
+from .store import MANIFEST_BYTES, SIGNATURE_BYTES, Store, check_listing, checked_file, manifest_named
 
 if TYPE_CHECKING:
     from ml_workbench.release.building import Run
@@ -144,13 +144,11 @@ def summarised_again(
 
 def _run_of(bundle: Bundle, scorer: Scorer, root: Path) -> "Run":
     "A release's own run, on the features that are at hand."
-    import yaml
-
     from ml_workbench.model.snapshots import read_schema
     from ml_workbench.plan.params import validated
     from ml_workbench.release.building import Run
 
-    params = validated(yaml.safe_load(bundle.files["params.yaml"]), "params.yaml of the release")
+    params = validated(params_in(bundle.files), "params.yaml of the release")
     return Run(
         root, params, read_schema(root / "data/features/schema.json"), bundle.files[DECLARATION], scorer
     )
@@ -164,26 +162,19 @@ class Inspection:
         self.store, self.id, self.limits, self.root = store, id, limits, root
         self.trusted = trusted_from(trusted_keys)
 
-    def _bytes(self, name: str, most: int) -> bytes | None:
-        with asking(self.store.shown, "read"):
-            return self.store.place.read(f"{self.id}/{name}", most)
-
     def manifest(self) -> str:
-        data = self._bytes(MANIFEST, MANIFEST_BYTES)
+        data = self.store.bytes(f"{self.id}/{MANIFEST}", MANIFEST_BYTES)
         self.release = manifest_named(self.id, data or b"")
         return f"hashes to {self.id[:12]}, and is as this version writes it"
 
     def files(self) -> str:
-        with asking(self.store.shown, "read"):
-            check_listing(self.release, self.store.place.files(self.id))
+        check_listing(self.release, self.store.files(self.id), self.limits)
         return f"{len(self.release.files)}, none missing, none too many"
 
     def hashes(self) -> str:
-        read = {
-            each.name: checked_file(self.release, each, self._bytes(each.name, each.size))
-            for each in self.release.files
-        }
-        self.bundle = Bundle(self.release, read, self._bytes(SIGNATURES, SIGNATURE_BYTES))
+        found = {each: self.store.bytes(f"{self.id}/{each.name}", each.size) for each in self.release.files}
+        read = {each.name: checked_file(self.release, each, data) for each, data in found.items()}
+        self.bundle = Bundle(self.release, read, self.store.bytes(f"{self.id}/{SIGNATURES}", SIGNATURE_BYTES))
         return f"{self.release.size:,} bytes, every one as it was released"
 
     def signature(self) -> str:

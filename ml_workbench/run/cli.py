@@ -32,7 +32,10 @@ from ..plan.errors import WorkbenchError
 from .deploys import deploy, history, pause, promote, ramp, resume, rollback
 from .driving import drive_command
 from .experiments import experiment
+from .guard import guard
+from .outcomes import outcomes
 from .releases import release
+from .scoring import online_command, score_command
 from .serving import serve_command
 
 
@@ -243,8 +246,15 @@ for _command in (
     promote,
     rollback,
     history,
+    guard,
+    online_command,
+    score_command,
     serve_command,
+<<<<<<< HEAD
     drive_command,
+=======
+    outcomes,
+>>>>>>> main
 ):
     cli.add_command(_command)
 

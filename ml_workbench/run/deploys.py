@@ -182,11 +182,11 @@ def _ramped_design(ledger: "Ledger", actor: str) -> "Callable[[Deployment], list
 
 # %% ../../nbs/run/deploys.ipynb #dd9dc94c
 def _ledger() -> "AbstractContextManager[Ledger]":
-    "The ledger that the settings name."
+    "The ledger that the settings name; raises `LedgerError` where nothing was ever deployed."
     from ml_workbench.plan.settings import load_settings, working_folder
-    from ml_workbench.release.ledger import open_ledger
+    from ml_workbench.release.ledger import deployed_ledger
 
-    return open_ledger(load_settings(working_folder()))
+    return deployed_ledger(load_settings(working_folder()))
 
 
 def as_row(
@@ -416,8 +416,11 @@ def history(count: int, machine: bool) -> None:
 
     Example: ml-workbench history -n 5
     """
-    with _ledger() as ledger:
-        lines = ledger.lines(count)
+    from ml_workbench.plan.settings import load_settings, working_folder
+    from ml_workbench.release.ledger import open_ledger
+
+    with open_ledger(load_settings(working_folder())) as ledger:
+        lines = ledger.lines(count) if ledger.ready() else []
     if machine:
         click.echo(json.dumps([as_row(line) for line in lines], indent=2, ensure_ascii=False))
     else:

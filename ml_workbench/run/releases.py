@@ -20,9 +20,9 @@ __all__ = [
     "keys",
 ]
 
-# %% ../../nbs/run/releases.ipynb #57146205
+# %% ../../nbs/run/releases.ipynb #d64b9556
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ from ..plan.errors import ReleaseError, SettingsError, WorkbenchError
 
 if TYPE_CHECKING:
     from ml_workbench.plan.settings import Settings
-    from ml_workbench.release.bundle import Bundle
+    from ml_workbench.release.bundle import Bundle, Release
     from ml_workbench.release.store import Held, Store
 
 
@@ -118,16 +118,14 @@ def signed_words(
 
 
 def earned_words(
-    metrics: Mapping[str, Any],  # of a manifest
+    release: "Release",
 ) -> str:
     "What a release is expected to earn, against the rule."
     from ml_workbench.plan.charter import money
 
-    found = metrics.get("against_rule_per_month") or {}
+    found = release.figure("against_rule_per_month")
     return (
-        f"{money(found['value'], metrics.get('currency', 'USD'), sign=True)} a month"
-        if "value" in found
-        else "–"
+        f"{money(found['value'], str(release.metrics.get('currency')), sign=True)} a month" if found else "–"
     )
 
 
@@ -141,7 +139,7 @@ def line_of(
     release = held.release
     day = (release.origin.committed_at or "–")[:10]
     who = signed_words(held.signature, release.as_bytes(), trusted_keys)
-    return held.id[:12], day, release.label, release.verdict, earned_words(release.metrics), who
+    return held.id[:12], day, release.label, release.verdict, earned_words(release), who
 
 
 def facts_of(
@@ -188,6 +186,8 @@ def create(allow_dirty: bool, machine: bool) -> None:
         f"{made.id}\n{made.label}, {made.verdict}, {cells[4]} against the rule; {cells[5]}; {made.size / 1e6:.1f} MB"
     )
     click.echo("new in the store" if new else "it was in the store already")
+    if settings.trusted_keys and bundle.signature is None:
+        click.echo("Services that trust keys will refuse it: sign it with `ml-workbench release sign`")
 
 
 # %% ../../nbs/run/releases.ipynb #0b82feff
@@ -208,6 +208,7 @@ def list_command(machine: bool) -> None:
         click.echo(f"{store.shown} holds no release yet: `ml-workbench release create`")
 
 
+# %% ../../nbs/run/releases.ipynb #914ddfd5
 @release.command()
 @click.argument("id")
 @click.option("--json", "machine", is_flag=True, help="Everything, for a program.")
@@ -222,15 +223,18 @@ def show(id: str, machine: bool) -> None:
     bundle = store.read(store.find(id))
     made, held = bundle.release, Held(bundle.release.id, bundle.release, bundle.signature)
     if machine:
-        _say(facts_of(held, settings.trusted_keys) | {"card": bundle.files["card.md"].decode()})
+        _say(
+            facts_of(held, settings.trusted_keys) | {"card": bundle.files["card.md"].decode(errors="replace")}
+        )
         return
     click.echo(
         f"{made.id}\n{signed_words(bundle.signature, made.as_bytes(), settings.trusted_keys)}; {made.size / 1e6:.1f} MB\n"
     )
     click.echo("\n".join(_aligned([(each.name, f"{each.size:,}", each.sha256[:12]) for each in made.files])))
-    click.echo("\n" + bundle.files["card.md"].decode())
+    click.echo("\n" + bundle.files["card.md"].decode(errors="replace"))
 
 
+# %% ../../nbs/run/releases.ipynb #8df1e81f
 @release.command()
 @click.argument("id")
 @click.option("--json", "machine", is_flag=True, help="Everything, for a program.")
@@ -251,6 +255,7 @@ def verify(context: click.Context, id: str, machine: bool) -> None:
     context.exit(0 if all(each.passed for each in found) else 1)
 
 
+# %% ../../nbs/run/releases.ipynb #542fd8bb
 @release.command("diff")
 @click.argument("before")
 @click.argument("after")

@@ -12,14 +12,16 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import orjson
 
-from ..plan.errors import SpoolError
+from ..plan.errors import RecordError, SpoolError
 from .access import Buckets, Tokens
 from .deciding import Decider, Decision
 from .logs import Log
+from .outcomes import outcome_records
 from .problems import Problem
 from .requests import Question, asked, loaded
 from .spool import Spool
@@ -166,19 +168,23 @@ class Answering:
         client: bytes = b"",
     ) -> Response:
         "Take outcomes in: recorded before they are acknowledged."
-        found = loaded(body)
-        given = found.get("outcomes", [found]) if found else [found]
-        if not isinstance(given, list) or len(given) > self.most:
-            raise Problem(
-                "too-large" if isinstance(given, list) else "invalid",
-                f"outcomes must be a list of at most {self.most:,}",
-            )
-        from ml_workbench.serve.outcomes import outcome_records  # XXX
+        return _taken_in(self, loaded(body))
 
-        rows = outcome_records(given)
-        _record(self, {"outcomes": rows})
-        self.statistics.outcomes += len(rows)
-        return Response(202, orjson.dumps({"accepted": len(rows)}))
+
+# %% ../../nbs/serve/answering.ipynb #4c97c7ff
+def _taken_in(answering: Answering, found: dict[str, Any]) -> Response:
+    "Record outcomes, all of a request or none."
+    given = found.get("outcomes", [found]) if found else [found]
+    if not isinstance(given, list) or len(given) > answering.most:
+        kind = "too-large" if isinstance(given, list) else "invalid"
+        raise Problem(kind, f"outcomes must be a list of at most {answering.most:,}")
+    try:
+        rows = outcome_records(given, now=datetime.now(UTC).replace(tzinfo=None))
+    except RecordError as error:
+        raise Problem("invalid", str(error)) from None
+    _record(answering, {"outcomes": rows})
+    answering.statistics.outcomes += len(rows)
+    return Response(202, orjson.dumps({"accepted": len(rows)}))
 
 
 # %% ../../nbs/serve/answering.ipynb #426812ac

@@ -66,13 +66,13 @@ def _part(table: Table, columns: set[str], tables: set[str]) -> Table:
 
 
 def needed_tables(
-    declared: FeatureSet,
+    declared: Sequence[FeatureSet],
     tables: Sequence[Table],  # all that are promised
 ) -> tuple[Table, ...]:  # those that are read, with the columns that are read
-    "What a declaration needs of the tables; raises `FeatureError` for one that nobody promised."
+    "What declarations need of the tables; raises `FeatureError` for one that nobody promised."
     promised = {table.name: table for table in tables}
     columns: dict[str, set[str]] = {}
-    for relation in declared.relations:
+    for relation in (relation for each in declared for relation in each.relations):
         names, used, everything = _read_by(relation.sql)
         for name in sorted(names):
             if name not in promised:
@@ -158,9 +158,9 @@ def _reach(
 def known_at(
     as_of: datetime,  # on the data's own clock
     source: str,  # see `data.sources`
-    declared: FeatureSet,  # of `reduced`, what will be asked for
+    declared: Sequence[FeatureSet],  # of `reduced`, what will be asked for
     *,
-    activity: str,  # the relation whose events show that a unit is active
+    activity: str,  # the relation of the first whose events show that a unit is active
     active_days: int,  # at least one within as many days
     tables: Sequence[Table],  # what is promised about the source
     root: str | Path = ".",  # where relative paths start
@@ -177,9 +177,11 @@ def known_at(
             found = [breach for each in extract(until, needed, folder, **limits) for breach in each.found]
         with connect(**limits, spill=Path(folder) / "spill") as connection:
             view_tables(connection, folder)
-            last = _reach(connection, declared, activity, as_of, opened.url)
+            last = _reach(connection, declared[0], activity, as_of, opened.url)
             check(connection, needed, Limits(latest=as_of), found=found)
-            count = select_snapshots(connection, declared, [as_of], source=activity, active_days=active_days)
+            count = select_snapshots(
+                connection, declared[0], [as_of], source=activity, active_days=active_days
+            )
             if not count:
                 raise SourceError(
                     f"source {opened.url}: no unit was active in the {active_days} days before {as_of:%Y-%m-%d %H:%M}"

@@ -186,6 +186,7 @@ def _picked(name: str, row: Any) -> tuple:
 
 # %% ../../nbs/serve/fitting.ipynb #f3d99d9c
 SHIPPED = ("experiments", "assignments", "covariates", "predictions", "exposures", "outcomes", "served")
+_SHIPPED = frozenset(SHIPPED)
 
 
 def tables_in(
@@ -196,9 +197,10 @@ def tables_in(
         found = orjson.loads(record)
     except orjson.JSONDecodeError as error:
         raise RecordError(f"a record is no JSON ({error})") from None
-    if not isinstance(found, dict) or not all(isinstance(rows, list) for rows in found.values()):
+    if type(found) is not dict or not {*map(type, found.values())} <= {list}:
         raise RecordError("a record is an object of lists of rows, by table")
-    if unknown := next((name for name in found if name not in SHIPPED), None):
+    if not found.keys() <= _SHIPPED:
+        unknown = min(found.keys() - _SHIPPED)
         raise RecordError(f"a record names a table '{unknown}', {did_you_mean(unknown, SHIPPED)}")
     return found
 

@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     "HEAD",
+    "PIECE",
     "POSITIONS",
     "framed",
     "Frame",
@@ -27,6 +28,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
@@ -63,13 +65,14 @@ class Frame(NamedTuple):
 def frame_at(
     data: bytes,  # of a file, or a part of it
     start: int,  # of a line
+    offset: int = 0,  # where the part begins in its file
 ) -> Frame | None:  # None: no whole line begins there
     "The record whose line begins at a place."
     try:
         end = start + HEAD + int(data[start + 9 : start + 17], 16) + 1
         body = data[start + 9 : end]
-        if start + HEAD + 1 < end <= len(data) and crc32(body) == int(data[start : start + 8], 16):
-            return Frame(body[HEAD - 9 : -1], int(body[9:23], 16), start, end)
+        if len(body) > HEAD - 8 and end <= len(data) and crc32(body) == int(data[start : start + 8], 16):
+            return Frame(body[HEAD - 9 : -1], int(body[9:23], 16), offset + start, offset + end)
     except ValueError:
         pass
     return None
@@ -78,17 +81,18 @@ def frame_at(
 # %% ../../nbs/serve/segments.ipynb #6aedc705
 def frames(
     data: bytes,  # of a file, from the beginning of a line
+    offset: int = 0,  # where it begins in its file
 ) -> Iterator[Frame]:  # where one does not begin at the end of the last, something between them is damaged
     "All records of a stretch of a file; a rest that holds no whole line is left."
     start = 0
     while start < len(data):
-        found = frame_at(data, start)
+        found = frame_at(data, start, offset)
         while found is None and (start := data.find(b"\n", start) + 1):
-            found = frame_at(data, start)
+            found = frame_at(data, start, offset)
         if found is None:
             return
         yield found
-        start = found.end
+        start = found.end - offset
 
 
 # %% ../../nbs/serve/segments.ipynb #3ac508c9
@@ -144,20 +148,24 @@ def closed(
     return True
 
 
-# %% ../../nbs/serve/segments.ipynb #1bb7a330
+# %% ../../nbs/serve/segments.ipynb #7f98ff56
+PIECE = 1 << 20  # bytes
+
+
 def read(
     file: int,  # the descriptor of a file of a spool
     offset: int = 0,  # the beginning of a line
     *,
-    most: int = 1 << 20,  # bytes at a time
+    most: int = 1 << 16,  # records
 ) -> list[Frame]:  # some, with places counted from the file's beginning; none at its end
     "The next records of a file."
+    piece = PIECE
     while True:
-        data = os.pread(file, most, offset)
-        found = list(frames(data))
-        if found or len(data) < most:
-            return [each._replace(start=each.start + offset, end=each.end + offset) for each in found]
-        most *= 4
+        data = os.pread(file, piece, offset)
+        found = list(islice(frames(data, offset), most))
+        if found or len(data) < piece:
+            return found
+        piece *= 4
 
 
 # %% ../../nbs/serve/segments.ipynb #d69e6e16

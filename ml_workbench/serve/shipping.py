@@ -11,7 +11,6 @@ __all__ = [
     "PING",
     "PAUSES",
     "set_aside",
-    "Taken",
     "Batch",
     "take",
     "clear",
@@ -49,7 +48,7 @@ import orjson
 
 from ..plan.errors import WorkbenchError
 from ..plan.settings import load_settings, working_folder
-from .delivery import DatabaseAway, Delivery
+from .delivery import DatabaseAway, Delivery, Refused
 from .segments import Frame, Position, Segment, closed, put, read, read_positions, segments, write_positions
 from .spool import Survey
 
@@ -73,18 +72,11 @@ def set_aside(
     return path
 
 
-# %% ../../nbs/serve/shipping.ipynb #2feab96c
-class Taken(NamedTuple):
-    "A record on its way."
-
-    name: str  # of its file
-    frame: Frame
-
-
+# %% ../../nbs/serve/shipping.ipynb #e85dc4fc
 class Batch(NamedTuple):
     "What goes to the database at a time."
 
-    taken: list[Taken]
+    taken: list[tuple[str, Frame]]  # the name of a file, and a record
     positions: dict[str, Position]  # when it is there
     damaged: list[tuple[str, int, int]]  # stretches of files that are no record
     stuck: set[str]  # files in which no further record is found
@@ -116,12 +108,12 @@ def _stretch(segment: Segment, positions: Mapping[str, Position], room: int, bat
     name = segment.path.name
     (offset, before), found = positions.get(name, Position()), 0
     with segment.path.open("rb", buffering=0) as file:
-        while found < room and (some := read(file.fileno(), offset)[: room - found]):
+        while found < room and (some := read(file.fileno(), offset, most=room - found)):
             for frame in some:
                 if frame.start > offset:
                     batch.damaged.append((name, offset, frame.start))
                 offset = frame.end
-            batch.taken.extend(Taken(name, frame) for frame in some)
+                batch.taken.append((name, frame))
             found += len(some)
     if found:
         batch.positions[name] = Position(offset, before + found)
@@ -252,8 +244,8 @@ class Shipper:
         "Ship a batch; raises `DatabaseAway`, or `OSError` when the folder cannot be read or written."
         batch = take(self.folder, self.positions, self.most)
         if batch.taken:
-            refused = self.delivery.deliver([each.frame.record for each in batch.taken])
-            _settle(self, batch, [(batch.taken[each.index], each.reason) for each in refused])
+            refused = self.delivery.deliver([frame.record for _, frame in batch.taken])
+            _settle(self, batch, refused)
         elif time.monotonic() - self._asked > PING:
             self.delivery.ping()
             self._asked = time.monotonic()
@@ -279,12 +271,11 @@ def _same(file: int, path: Path) -> bool:
 
 
 # %% ../../nbs/serve/shipping.ipynb #4142d0bc
-def _settle(shipper: Shipper, batch: Batch, refused: list[tuple[Taken, str]]) -> None:
+def _settle(shipper: Shipper, batch: Batch, refused: list[Refused]) -> None:
     "Note down that a batch is in the database, and what of it is not."
-    for taken, reason in refused:
-        path = set_aside(
-            shipper.folder, taken.name, taken.frame.start, taken.frame.record, reason=reason, kind="record"
-        )
+    for index, reason in refused:
+        name, frame = batch.taken[index]
+        path = set_aside(shipper.folder, name, frame.start, frame.record, reason=reason, kind="record")
         shipper.say("a record was set aside", level="error", reason=reason, file=str(path))
     for name, start, end in batch.damaged:
         with (shipper.folder / name).open("rb") as file:
@@ -327,7 +318,7 @@ def _recovered(shipper: Shipper) -> None:
     "Say, once, that it can be shipped again."
     if shipper.tries:
         gone = round(time.monotonic() - shipper._away, 3)
-        shipper.say("shipping again", seconds=gone, tries=shipper.tries, waited=shipper.status.waiting)
+        shipper.say("shipping again", seconds=gone, tries=shipper.tries, waited=shipper._survey.waiting)
     if shipper.tries or not shipper.status.reachable:
         shipper.tries, shipper.status = 0, replace(shipper.status, reachable=True, error="")
         tell(shipper)

@@ -58,6 +58,7 @@ REMEDIES = {
     errno.ENOTDIR: "a file is in the way: remove it, or choose another spool_dir",
     errno.EEXIST: "a file is in the way: remove it, or choose another spool_dir",
     errno.EMFILE: "allow more open files (ulimit -n)",
+    errno.EBADF: "open it again",
 }
 
 
@@ -131,7 +132,7 @@ class Writer:
         self.records = self.bytes = self.synced = (
             0  # written since it was opened; records that are on the disk
         )
-        self._file, self._size, self._sequence, self._named = -1, 0, 0, False
+        self._file, self._size, self._sequence, self._named, self.closed = -1, 0, 0, False, False
         self._left: list[int] = []  # files to be brought to the disk and closed
         self._deleted: list[int] = []  # files without a name
         self._lock, self._syncing = threading.Lock(), threading.Lock()
@@ -154,6 +155,8 @@ class Writer:
 
     def turn(self) -> None:
         "Begin the next file."
+        if self.closed:
+            raise OSError(errno.EBADF, "the spool was closed")
         file = new_file(self.folder, name_of(self.instance, self._sequence + 1))
         self._leave(self._left)
         self._file, self._sequence, self._named = file, self._sequence + 1, True
@@ -166,6 +169,7 @@ class Writer:
     def close(self) -> None:
         "Leave the files to whoever ships them; one without records is removed."
         with self._lock:
+            self.closed = True
             if self._file >= 0 and not self._size:
                 (self.folder / name_of(self.instance, self._sequence)).unlink(missing_ok=True)
             self._leave(self._left)
@@ -266,34 +270,37 @@ class Survey:
 
     def look(self) -> None:
         "Count again; raises `OSError` when the folder cannot be read."
-        shipped, waiting, times, counted = read_positions(self.folder), 0, [], {}
+        shipped, counted, waiting, times = read_positions(self.folder), {}, 0, {}
         for segment in segments(self.folder):
             name = segment.path.name
-            known = shipped.get(name, Position())
-            try:
-                with segment.path.open("rb", buffering=0) as file:
-                    counted[name] = _lines(file.fileno(), self._counted.get(name, Position()))
-                    times.append(_time_at(file.fileno(), known.offset))
-            except FileNotFoundError:
-                continue  # it was emptied meanwhile
+            known, counted[name] = shipped.get(name, Position()), self._counted.get(name, Position())
+            with suppress(FileNotFoundError):  # it was emptied meanwhile
+                if segment.size > counted[name].offset:
+                    counted[name] = _lines(segment.path, counted[name])
+                if counted[name].offset > known.offset and segment.instance not in times:
+                    times[segment.instance] = _time_at(segment.path, known.offset)
             waiting += max(0, counted[name].records - known.records)
-        self._counted, self.waiting, self.oldest = counted, waiting, min(filter(None, times), default=0)
+        self._counted, self.waiting, self.oldest = (
+            counted,
+            waiting,
+            min(filter(None, times.values()), default=0),
+        )
 
 
-def _lines(file: int, known: Position) -> Position:
+def _lines(path: Path, known: Position) -> Position:
     "Count the lines of a file, from where they were counted before."
     offset, records = known
-    while part := os.pread(file, 1 << 20, offset):
-        offset, records = offset + len(part), records + part.count(b"\n")
+    with path.open("rb", buffering=0) as file:
+        while part := os.pread(file.fileno(), 1 << 20, offset):
+            offset, records = offset + len(part), records + part.count(b"\n")
     return Position(offset, records)
 
 
-def _time_at(file: int, offset: int) -> int:
+def _time_at(path: Path, offset: int) -> int:
     "When the record at a place was written; 0 where there is none."
-    try:
-        return int(os.pread(file, HEAD, offset)[18:32], 16)
-    except ValueError:
-        return 0
+    with path.open("rb", buffering=0) as file, suppress(ValueError):
+        return int(os.pread(file.fileno(), HEAD, offset)[18:32], 16)
+    return 0
 
 
 # %% ../../nbs/serve/spool.ipynb #be324688

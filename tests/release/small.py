@@ -12,7 +12,7 @@ import pandas as pd
 from ml_workbench.data.declarations import Attribute, Feature, FeatureSet, Relation
 from ml_workbench.data.features import compute_features, compute_labels, select_snapshots
 from ml_workbench.model.artifact import MANIFEST, files_of, manifest_of
-from ml_workbench.model.candidates import candidate_named, fit_candidate
+from ml_workbench.model.candidates import Fitted, candidate_named, fit_candidate
 from ml_workbench.model.snapshots import Feature as Column
 from ml_workbench.model.snapshots import Schema
 from ml_workbench.plan.charter import Charter
@@ -21,6 +21,7 @@ from ml_workbench.plan.params import TrainParams
 from ml_workbench.release.bundle import FOLDER, Bundle, Origin, bundle_of
 from ml_workbench.release.declaration import DECLARATION, columns_in, declaration_bytes, declaration_hash
 from ml_workbench.release.policy import POLICY, terms_for
+from ml_workbench.release.reference import REFERENCE, Slice, reference_bytes, reference_of
 
 WEEKS = tuple(
     datetime(2024, *day, 5) for day in ((4, 1), (5, 6), (6, 10), (7, 15))
@@ -127,6 +128,21 @@ def members(slice: str = "next", seed: int = 1) -> pd.DataFrame:
 
 
 @cache
+def fitted_model(name: str = "logistic_regression", seed: int = 1) -> Fitted:
+    "A candidate, fitted on the members of the first date."
+    training = TrainParams(seed=seed, candidates=[name], threads=1, **TRAINING)
+    train, validation = members("train", seed), members("validation", seed)
+    return fit_candidate(
+        candidate_named(name),
+        SCHEMA,
+        training,
+        train=train,
+        validation=validation,
+        settings=SETTINGS.get(name),
+    )
+
+
+@cache
 def small_bundle(
     name: str = "logistic_regression",  # or xgboost, or another candidate
     seed: int = 1,  # another seed, another shop and another release
@@ -136,12 +152,7 @@ def small_bundle(
     experiment: Experiment = EXPERIMENT,
 ) -> Bundle:
     "A release of a candidate that was really fitted, without signature."
-    training = TrainParams(seed=seed, candidates=[name], threads=1, **TRAINING)
-    train, validation = members("train", seed), members("validation", seed)
-    settings = SETTINGS.get(name)
-    fitted = fit_candidate(
-        candidate_named(name), SCHEMA, training, train=train, validation=validation, settings=settings
-    )
+    fitted, validation = fitted_model(name, seed), members("validation", seed)
     model, latest = files_of(fitted, SCHEMA, validation), members("next", seed)
     declaration = declaration_bytes(DECLARED)
     terms = terms_for(
@@ -154,13 +165,28 @@ def small_bundle(
         DECLARATION: declaration,
         POLICY: terms.as_bytes(),
         "params.yaml": f"seed: {seed}\n".encode(),
-        "reference.json": b"{}\n",
+        REFERENCE: _reference(fitted, seed),
         "metrics.json": json.dumps(METRICS).encode(),
         "verdict.json": b"{}\n",
         "environment.lock": b"some==1.0\n",
         "card.md": f"# {fitted.candidate.label}\n\n{note}\n".encode(),
     }
     return bundle_of(files, origin=ORIGIN, metrics=METRICS)
+
+
+def _reference(fitted: Fitted, seed: int) -> bytes:
+    "reference.json: the training and the test date, summarised."
+    parts = {}
+    for name in ("train", "test"):
+        rows = members(name, seed)
+        columns = {each: rows[each].to_numpy() for each in rows}
+        for each in SCHEMA.of_kind("number"):
+            columns[each] = np.ma.masked_invalid(columns[each].astype(np.float64))
+        parts[name] = Slice(
+            columns, fitted.probability(rows), {"proposed": (20, len(rows)), "rule": (20, len(rows))}
+        )
+    names = {"entity": SCHEMA.entity, "time": SCHEMA.time, "label": SCHEMA.label}
+    return reference_bytes(reference_of(parts, columns_in(declaration_bytes(DECLARED)), **names))
 
 
 def signed_by(bundle: Bundle, private: str) -> Bundle:

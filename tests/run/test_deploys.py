@@ -364,18 +364,21 @@ def test_a_mistake_is_one_line_and_changes_nothing(live, arguments: tuple[str, .
     assert len(site.lines) == 2
 
 
-def test_with_nothing_deployed_every_command_says_how_to_begin(small: Site) -> None:
-    for command in (("ramp", ".1"), ("pause",), ("resume",), ("promote",), ("rollback",)):
-        assert "lacks tables" in small.refused(*command, *WHY)
-    with Ledger(small.url) as ledger:
-        ledger.migrate()
-    for command in (("ramp", ".1"), ("pause",), ("resume",), ("promote",)):
+def test_with_nothing_deployed_every_command_says_how_to_begin_and_leaves_nothing_behind(small: Site) -> None:
+    commands = ("ramp", ".1"), ("pause",), ("resume",), ("promote",), ("rollback",)
+    for command in commands:
         assert "begin with `ml-workbench deploy RELEASE`" in small.refused(*command, *WHY)
-    assert "nothing to go back to" in small.refused("rollback", *WHY)
     assert (
         small.said("history") == "Nothing was ever deployed.\n"
         and json.loads(small.said("history", "--json")) == []
     )
+    assert not (small.root / "state").exists()
+    with Ledger(small.url) as ledger:
+        ledger.migrate()
+    for command in commands[:-1]:
+        assert "begin with `ml-workbench deploy RELEASE`" in small.refused(*command, *WHY)
+    assert "nothing to go back to" in small.refused("rollback", *WHY)
+    assert small.said("history") == "Nothing was ever deployed.\n"
 
 
 def test_a_damaged_line_can_be_read_past_and_rolled_back_from(live) -> None:

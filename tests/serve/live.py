@@ -57,13 +57,26 @@ class Place:
     def deployment(self, **changes: Any) -> Deployment:
         "Control, champion and challenger, each with what it needs."
         champion, challenger = self.release(), self.release("xgboost")
-        made = {"split": split(), "control": "control", "releases": {"champion": champion, "challenger": challenger}}
+        made = {
+            "split": split(),
+            "control": "control",
+            "releases": {"champion": champion, "challenger": challenger},
+        }
         return Deployment(**made | {"terms": champion, "base": "champion"} | changes)
 
     def alone(self, release: str, **changes: Any) -> Deployment:
         "One release for everybody but the holdout."
         made = split(arms=(("champion", "proposed", 1.0),))
-        return Deployment(**{"split": made, "control": None, "releases": {"champion": release}, "terms": release, "base": "champion"} | changes)
+        return Deployment(
+            **{
+                "split": made,
+                "control": None,
+                "releases": {"champion": release},
+                "terms": release,
+                "base": "champion",
+            }
+            | changes
+        )
 
     def deploy(self, deployment: Deployment | None = None, reason: str = "a test") -> int:
         "Write the next line of the ledger."
@@ -76,7 +89,14 @@ class Place:
         terms = terms_from(small_bundle().files[POLICY])
         values = [[_plain(row[name]) for name, _ in terms.columns] for row in rows.to_dict("records")]
         units = [str(member) for member in rows["member"]]
-        write_online(self.ledger.engine, terms.feature_set, rows["as_of"].iloc[0].to_pydatetime(), terms.columns, units, values)
+        write_online(
+            self.ledger.engine,
+            terms.feature_set,
+            rows["as_of"].iloc[0].to_pydatetime(),
+            terms.columns,
+            units,
+            values,
+        )
         return units
 
     def settings(self, **changes: Any) -> Settings:
@@ -86,8 +106,16 @@ class Place:
     def environment(self, **changes: Any) -> dict[str, str]:
         "The same for a process."
         settings = {"database_url": self.url, "tokens": TOKEN, "poll_ms": 100} | changes
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("MLW_") and key != "PYTHONDONTWRITEBYTECODE"}
-        return kept | {"PYTHONPATH": str(ROOT)} | {f"MLW_{key.upper()}": str(value) for key, value in settings.items()}
+        kept = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith("MLW_") and key != "PYTHONDONTWRITEBYTECODE"
+        }
+        return (
+            kept
+            | {"PYTHONPATH": str(ROOT)}
+            | {f"MLW_{key.upper()}": str(value) for key, value in settings.items()}
+        )
 
 
 def _plain(value: Any) -> Any:
@@ -100,7 +128,7 @@ def features_of(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _plain(row[name]) for name in names}
 
 
-def until(condition, seconds: float = 20.0, what: str = "it did not happen") -> Any:
+def until(condition, seconds: float = 30.0, what: str = "it did not happen") -> Any:
     "Wait until something holds, at most so long; what it gave."
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -132,18 +160,23 @@ class Running:
         return f"http://127.0.0.1:{self.port}"
 
     def client(self, **options: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {TOKEN}"}, timeout=10, **options)
+        return httpx.Client(
+            base_url=self.url, headers={"authorization": f"Bearer {TOKEN}"}, timeout=10, **options
+        )
 
     def lines(self) -> list[dict]:
         "What it has logged."
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
 
-    def wait_until_ready(self, seconds: float = 20.0) -> None:
+    def wait_until_ready(self, seconds: float = 60.0) -> None:
         def ready() -> bool:
             assert self.process.poll() is None, self.log.read_text()
             return httpx.get(f"{self.url}/readyz").status_code == 200
 
-        until(ready, seconds, f"the service was not ready: {self.log.read_text()[-2000:]}")
+        try:
+            until(ready, seconds, "the service was not ready")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.log.read_text()[-3000:]}") from None
 
     def kill(self) -> None:
         "SIGKILL, as when the machine runs out of memory."
@@ -158,14 +191,20 @@ class Running:
 
 
 @contextmanager
-def running(place: Place, *, ready: bool = True, port: int | None = None, **settings: Any) -> Iterator[Running]:
+def running(
+    place: Place, *, ready: bool = True, port: int | None = None, **settings: Any
+) -> Iterator[Running]:
     "Start `ml-workbench serve`, and end it whatever happens."
     port = port or free_port()
     log = place.root / f"service-{port}.log"
     command = [sys.executable, "-m", "ml_workbench.run.cli", "serve"]
     with log.open("a") as out:
         process = subprocess.Popen(
-            command, cwd=place.root, env=place.environment(api_port=port, **settings), stdout=out, stderr=subprocess.STDOUT
+            command,
+            cwd=place.root,
+            env=place.environment(api_port=port, **settings),
+            stdout=out,
+            stderr=subprocess.STDOUT,
         )
     service = Running(process, port, log)
     try:

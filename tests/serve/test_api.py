@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from ml_workbench.plan.errors import ServiceError
+from ml_workbench.serve.segments import read, segments
 from ml_workbench.serve.service import check_settings, make_service
 from tests.release.small import members
 from tests.serve.live import TOKEN, Place, features_of, until
@@ -36,9 +37,11 @@ def member() -> dict:
 
 def waiting(place: Place) -> list[dict]:
     "What stands in the spool, record by record."
-    from ml_workbench.serve.segments import records_in
-
-    return [orjson.loads(record) for record in records_in(place.root / "state/spool")]
+    found = []
+    for segment in segments(place.root / "state/spool"):
+        with segment.path.open("rb") as file:
+            found += [orjson.loads(frame.record) for frame in read(file.fileno())]
+    return found
 
 
 def test_a_known_unit_is_decided_recorded_and_found_again(service, place):
@@ -46,7 +49,11 @@ def test_a_known_unit_is_decided_recorded_and_found_again(service, place):
     assert answer["unit"] == "12" and answer["action"] in ("offer", "none") and answer["rank"] >= 1
     found = service.get(f"/v1/decisions/{answer['id']}").json()
     assert found["decision_id"] == answer["id"] and found["recorded"] is False
-    assert (found["score"], found["action"], found["arm"]) == (answer["score"], answer["action"], answer["arm"])
+    assert (found["score"], found["action"], found["arm"]) == (
+        answer["score"],
+        answer["action"],
+        answer["arm"],
+    )
     assert len(found["features"]) == 4 and found["latency_ms"] > 0
 
 
@@ -102,17 +109,37 @@ def test_what_cannot_be_answered_is_a_problem_that_says_why(service, body, statu
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
     assert problem["type"].endswith(f":{kind}") and problem["status"] == status and problem["title"]
-    assert "Traceback" not in answer.text and "/" not in problem.get("detail", "").replace("application/json", "").replace("../../etc", "")
+    assert "Traceback" not in answer.text and "/" not in problem.get("detail", "").replace(
+        "application/json", ""
+    ).replace("../../etc", "")
 
 
 def test_only_json_is_read(service):
-    answer = service.post("/v1/decisions", content=b"unit=7", headers={"content-type": "application/x-www-form-urlencoded"})
+    answer = service.post(
+        "/v1/decisions", content=b"unit=7", headers={"content-type": "application/x-www-form-urlencoded"}
+    )
     assert answer.status_code == 415
 
 
-@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer wrong-token-of-some-length", f"Basic {TOKEN}", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer wrong-token-of-some-length",
+        f"Basic {TOKEN}",
+        f"Bearer {TOKEN}x",
+        f"Bearer {TOKEN[:-1]}",
+    ],
+)
 def test_without_a_valid_token_nothing_is_told(place, service, header):
-    for method, path in (("post", "/v1/decisions"), ("get", "/v1/model"), ("post", "/v1/outcomes"), ("get", "/v1/decisions/x")):
+    for method, path in (
+        ("post", "/v1/decisions"),
+        ("get", "/v1/model"),
+        ("post", "/v1/outcomes"),
+        ("get", "/v1/decisions/x"),
+    ):
         headers = {} if header is None else {"authorization": header}
         answer = getattr(TestClient(service.app), method)(path, headers=headers)
         assert answer.status_code == 401 and answer.headers["www-authenticate"] == "Bearer"
@@ -130,16 +157,32 @@ def test_operations_need_no_token_and_tell_nothing_of_any_unit(service):
 
 def test_what_is_in_force_is_told_with_model_cards(service, place):
     found = service.get("/v1/model").json()
-    assert [(each["arm"], each["share"]) for each in found["arms"]] == [("control", 0.36), ("champion", 0.36), ("challenger", 0.18)]
+    assert [(each["arm"], each["share"]) for each in found["arms"]] == [
+        ("control", 0.36),
+        ("champion", 0.36),
+        ("challenger", 0.18),
+    ]
     assert {each["id"] for each in found["releases"]} == set(place.deployment().needed)
     assert all(each["card"].startswith("#") for each in found["releases"]) and found["units_known"] > 100
 
 
 def test_outcomes_are_on_record_before_they_are_acknowledged(service, place):
-    visit = {"outcome": "visit", "event_id": "v-1", "unit": "12", "occurred_at": "2024-07-17T10:00:00", "value": 31.5}
+    visit = {
+        "outcome": "visit",
+        "event_id": "v-1",
+        "unit": "12",
+        "occurred_at": "2024-07-17T10:00:00",
+        "value": 31.5,
+    }
     assert service.post("/v1/outcomes", json=visit).json() == {"accepted": 1}
-    assert service.post("/v1/outcomes", json={"outcomes": [visit | {"event_id": "v-2"}] * 2}).json() == {"accepted": 2}
-    assert [row["event_id"] for record in waiting(place) for row in record.get("outcomes", [])] == ["v-1", "v-2", "v-2"]
+    assert service.post("/v1/outcomes", json={"outcomes": [visit | {"event_id": "v-2"}] * 2}).json() == {
+        "accepted": 2
+    }
+    assert [row["event_id"] for record in waiting(place) for row in record.get("outcomes", [])] == [
+        "v-1",
+        "v-2",
+        "v-2",
+    ]
     refused = service.post("/v1/outcomes", json=visit | {"value": "much"})
     assert refused.status_code == 422 and "value" in refused.json()["detail"]
 
@@ -159,7 +202,10 @@ def test_a_request_keeps_a_harmless_id_of_its_own(service):
 
 
 def test_browsers_of_other_sites_are_told_nothing(service):
-    answer = service.options("/v1/decisions", headers={"origin": "https://elsewhere.example", "access-control-request-method": "POST"})
+    answer = service.options(
+        "/v1/decisions",
+        headers={"origin": "https://elsewhere.example", "access-control-request-method": "POST"},
+    )
     assert "access-control-allow-origin" not in answer.headers
 
 
@@ -167,7 +213,9 @@ def test_a_mistake_of_ours_goes_to_the_log_and_not_to_the_client(place, capsys):
     entrance = make_service(place.settings())
     with TestClient(entrance, headers=HEADERS) as client:
         entrance.answering.decider.router = None  # somebody broke it
-        answer = client.post("/v1/decisions", json={"unit": "12", "features": features_of(members("next").iloc[0])})
+        answer = client.post(
+            "/v1/decisions", json={"unit": "12", "features": features_of(members("next").iloc[0])}
+        )
         assert answer.status_code == 500 and answer.json()["title"] == "Something went wrong here"
         assert "NoneType" not in answer.text
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -190,7 +238,9 @@ def test_tokens_change_without_a_restart(place, tmp_path):
     settings = place.settings(tokens="", tokens_file=str(file), poll_ms=10)
 
     def status(client, token: str) -> int:
-        return client.post("/v1/decisions", json={"unit": "12"}, headers={"authorization": f"Bearer {token}"}).status_code
+        return client.post(
+            "/v1/decisions", json={"unit": "12"}, headers={"authorization": f"Bearer {token}"}
+        ).status_code
 
     with TestClient(make_service(settings)) as client:
         assert (status(client, "old-token-0123456789"), status(client, "new-token-0123456789")) == (200, 401)
@@ -200,7 +250,12 @@ def test_tokens_change_without_a_restart(place, tmp_path):
         file.write_text("new-token-0123456789\n")
         until(lambda: status(client, "old-token-0123456789") == 401)
         file.unlink()
-        until(lambda: "tokens" in json.dumps(client.get("/readyz").json()["problems"]) or client.app.answering.tokens.problem)
+        until(
+            lambda: (
+                "tokens" in json.dumps(client.get("/readyz").json()["problems"])
+                or client.app.answering.tokens.problem
+            )
+        )
         assert status(client, "new-token-0123456789") == 200, "what was valid stays valid"
 
 
@@ -224,7 +279,9 @@ def test_a_change_of_the_ledger_is_followed_within_two_seconds(tmp_path):
         until(lambda: client.get("/readyz").json()["line"] == line, 2.0, "the change was not followed")
         assert time.monotonic() - begun < 2
         release = place.release("xgboost")[:12]
-        answers = [client.post("/v1/decisions", json={"unit": str(unit)}) for unit in place.fill_online()[:20]]
+        answers = [
+            client.post("/v1/decisions", json={"unit": str(unit)}) for unit in place.fill_online()[:20]
+        ]
         assert {each.json()["release"] for each in answers} == {release}
 
 
@@ -288,7 +345,7 @@ def test_a_full_spool_refuses_or_drops_as_configured_and_says_so(tmp_path, polic
 
 
 def test_a_service_that_others_reach_needs_a_token(place):
-    with pytest.raises(ServiceError, match="set MLW_TOKENS or tokens_file, or listen on 127.0.0.1"):
+    with pytest.raises(ServiceError, match=r"set MLW_TOKENS or tokens_file, or listen on 127\.0\.0\.1"):
         check_settings(place.settings(tokens="", api_host="0.0.0.0"))
     with pytest.raises(ServiceError, match="use at least 16"):
         check_settings(place.settings(tokens="short"))

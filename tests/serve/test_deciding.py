@@ -68,7 +68,9 @@ def test_a_unit_is_scored_by_the_release_of_its_arm(decider, releases, rows):
         assert (answer["arm"], answer["release"], answer["reason"]) == (arm, release[:12], "assigned")
         terms = releases[decider.deployment.terms].terms.charter.economics
         stake = terms.gross_margin * float(np.float32(rows[unit]["usual_weekly_spend"])) * terms.value_weeks
-        assert answer["value"] == pytest.approx(terms.save_rate.value * answer["score"] * stake - terms.offer_cost)
+        assert answer["value"] == pytest.approx(
+            terms.save_rate.value * answer["score"] * stake - terms.offer_cost
+        )
 
 
 def test_the_control_follows_the_rule_and_the_holdout_is_left_alone(decider, rows):
@@ -76,7 +78,11 @@ def test_the_control_follows_the_rule_and_the_holdout_is_left_alone(decider, row
     assert control["policy"] == "rule" and control["value"] is None
     assert control["score"] == rows[control["unit"]]["days_since_visit"]
     holdout = decider.decide(asked(rows, unit_in(decider, "holdout", rows)), "decision-2")
-    assert (holdout.answer["action"], holdout.answer["policy"], holdout.answer["score"]) == ("none", "none", None)
+    assert (holdout.answer["action"], holdout.answer["policy"], holdout.answer["score"]) == (
+        "none",
+        "none",
+        None,
+    )
     assert holdout.rows["assignments"][0]["arm"] == "holdout" and "exposures" not in holdout.rows
 
 
@@ -109,13 +115,20 @@ def test_looking_up_and_sending_along_give_the_same_scores(decider, rows):
 
 def test_not_more_are_acted_on_than_can_be(decider, online, releases, place):
     economics = decider.terms.charter.model_copy(update={"capacity_per_week": 3})
-    loaded = {name: replace(each, terms=replace(each.terms, charter=economics)) for name, each in releases.items()}
+    loaded = {
+        name: replace(each, terms=replace(each.terms, charter=economics)) for name, each in releases.items()
+    }
     small = Decider(7, place.deployment(), loaded, online=online)
-    assert sum(small.decide(Question(unit), "decision-1").answer["action"] == "offer" for unit in online.units) <= 3
+    assert (
+        sum(small.decide(Question(unit), "decision-1").answer["action"] == "offer" for unit in online.units)
+        <= 3
+    )
 
 
 def test_who_was_listed_lately_rests(place, releases, online, decider):
-    listed = [unit for unit in online.units if decider.decide(Question(unit), "x" * 8).answer["action"] == "offer"]
+    listed = [
+        unit for unit in online.units if decider.decide(Question(unit), "x" * 8).answer["action"] == "offer"
+    ]
     resting = {way.policy: listed for way in decider.ways.values()}
     later = Decider(8, place.deployment(), releases, online=online, resting=resting)
     again = [later.decide(Question(unit), "x" * 8).answer for unit in listed]
@@ -132,7 +145,10 @@ def test_everything_that_the_analysis_reads_is_remembered(decider, rows):
     assert decision.rows["covariates"][0]["name"] == "usual_weekly_spend"
     assert decision.rows["covariates"][0]["number"] == pytest.approx(rows[unit]["usual_weekly_spend"])
     exposure, lot = decision.rows["exposures"][0], decider.router.assign(unit)
-    assert exposure["propensity"] == lot.propensity and exposure["cost"] == decider.terms.charter.economics.offer_cost
+    assert (
+        exposure["propensity"] == lot.propensity
+        and exposure["cost"] == decider.terms.charter.economics.offer_cost
+    )
     assert served["as_of"] == "2024-07-15 05:00:00.000000"
 
 
@@ -149,7 +165,11 @@ def test_who_takes_no_part_is_served_by_the_base_and_not_assigned(place, release
     ramped = Decider(8, deployment, releases, online=online)
     unit = unit_in(ramped, None, rows)
     decision = ramped.decide(Question(unit), "decision-1")
-    assert (decision.answer["arm"], decision.answer["reason"], decision.answer["policy"]) == (None, "not ramped", "proposed")
+    assert (decision.answer["arm"], decision.answer["reason"], decision.answer["policy"]) == (
+        None,
+        "not ramped",
+        "proposed",
+    )
     assert decision.rows.keys() == {"served"}
 
 
@@ -166,7 +186,9 @@ def test_shadows_are_scored_and_change_nothing(place, releases, online, rows, de
 def test_a_release_without_an_answer_is_replaced_by_the_rule(place, releases, rows):
     name = place.deployment().releases["champion"]
     session = replace(releases[name].scorer.session, run=lambda *_: [np.array([math.nan], dtype=np.float32)])
-    broken = releases | {name: replace(releases[name], scorer=replace(releases[name].scorer, session=session))}
+    broken = releases | {
+        name: replace(releases[name], scorer=replace(releases[name].scorer, session=session))
+    }
     decider = Decider(7, place.deployment(), broken)
     answer = decider.decide(asked(rows, unit_in(decider, "champion", rows)), "decision-1").answer
     assert (answer["reason"], answer["policy"]) == ("fallback", "rule")
@@ -198,11 +220,16 @@ def test_a_missing_feature_is_named_and_an_unseen_level_is_none(decider, rows):
     with pytest.raises(Problem, match="'usual_weekly_spend' is missing: send null"):
         decider.decide(Question(unit, given), "decision-1")
     assert decider.decide(asked(rows, unit, town="Atlantis"), "decision-1").answer["score"] is not None
-    assert decider.decide(asked(rows, unit, town=None, visits_4w=None), "decision-1").answer["score"] is not None
+    assert (
+        decider.decide(asked(rows, unit, town=None, visits_4w=None), "decision-1").answer["score"] is not None
+    )
 
 
 def test_an_unknown_unit_and_another_date_are_refused(decider):
-    for question, said in ((Question("nobody"), "not among those known"), (Question("12", None, MONDAY.replace(day=8)), "not as of")):
+    for question, said in (
+        (Question("nobody"), "not among those known"),
+        (Question("12", None, MONDAY.replace(day=8)), "not as of"),
+    ):
         with pytest.raises(Problem) as error:
             decider.decide(question, "decision-1")
         assert said in error.value.detail and error.value.status == 404
