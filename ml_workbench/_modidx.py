@@ -2832,6 +2832,52 @@ d = {
                 "ml_workbench/experiment/filling.py",
             ),
         },
+        "ml_workbench.experiment.guard": {
+            "ml_workbench.experiment.guard.Known": (
+                "experiment/guard.html#known",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Known.__init__": (
+                "experiment/guard.html#known.__init__",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Known.charter": (
+                "experiment/guard.html#known.charter",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Known.file": (
+                "experiment/guard.html#known.file",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Watch": (
+                "experiment/guard.html#watch",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Watch.as_json": (
+                "experiment/guard.html#watch.as_json",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.Watch.level": (
+                "experiment/guard.html#watch.level",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard._acted": (
+                "experiment/guard.html#_acted",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.last_good": (
+                "experiment/guard.html#last_good",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.readings": (
+                "experiment/guard.html#readings",
+                "ml_workbench/experiment/guard.py",
+            ),
+            "ml_workbench.experiment.guard.watch": (
+                "experiment/guard.html#watch",
+                "ml_workbench/experiment/guard.py",
+            ),
+        },
         "ml_workbench.experiment.history": {
             "ml_workbench.experiment.history.History": (
                 "experiment/history.html#history",
@@ -4184,6 +4230,84 @@ d = {
             "ml_workbench.experiment.uplift.uplift": (
                 "experiment/uplift.html#uplift",
                 "ml_workbench/experiment/uplift.py",
+            ),
+        },
+        "ml_workbench.experiment.watching": {
+            "ml_workbench.experiment.watching.Limits": (
+                "experiment/watching.html#limits",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.Reading": (
+                "experiment/watching.html#reading",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching._compared": (
+                "experiment/watching.html#_compared",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching._held": (
+                "experiment/watching.html#_held",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching._metric_reading": (
+                "experiment/watching.html#_metric_reading",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.answering": (
+                "experiment/watching.html#answering",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.by_chance": (
+                "experiment/watching.html#by_chance",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.error_readings": (
+                "experiment/watching.html#error_readings",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.failures": (
+                "experiment/watching.html#failures",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.frozen_design": (
+                "experiment/watching.html#frozen_design",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.latency": (
+                "experiment/watching.html#latency",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.latency_reading": (
+                "experiment/watching.html#latency_reading",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.merged_bins": (
+                "experiment/watching.html#merged_bins",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.metric_readings": (
+                "experiment/watching.html#metric_readings",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.psi": (
+                "experiment/watching.html#psi",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.reference_scores": (
+                "experiment/watching.html#reference_scores",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.score_counts": (
+                "experiment/watching.html#score_counts",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.score_reading": (
+                "experiment/watching.html#score_reading",
+                "ml_workbench/experiment/watching.py",
+            ),
+            "ml_workbench.experiment.watching.since": (
+                "experiment/watching.html#since",
+                "ml_workbench/experiment/watching.py",
             ),
         },
         "ml_workbench.model.artifact": {
@@ -7223,6 +7347,10 @@ d = {
                 "release/bundle.html#release.as_bytes",
                 "ml_workbench/release/bundle.py",
             ),
+            "ml_workbench.release.bundle.Release.figure": (
+                "release/bundle.html#release.figure",
+                "ml_workbench/release/bundle.py",
+            ),
             "ml_workbench.release.bundle.Release.id": (
                 "release/bundle.html#release.id",
                 "ml_workbench/release/bundle.py",
@@ -7239,6 +7367,14 @@ d = {
                 "release/bundle.html#_output",
                 "ml_workbench/release/bundle.py",
             ),
+            "ml_workbench.release.bundle._reader": (
+                "release/bundle.html#_reader",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle._values": (
+                "release/bundle.html#_values",
+                "ml_workbench/release/bundle.py",
+            ),
             "ml_workbench.release.bundle.build": (
                 "release/bundle.html#build",
                 "ml_workbench/release/bundle.py",
@@ -7249,6 +7385,10 @@ d = {
             ),
             "ml_workbench.release.bundle.check_parts": (
                 "release/bundle.html#check_parts",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.params_in": (
+                "release/bundle.html#params_in",
                 "ml_workbench/release/bundle.py",
             ),
             "ml_workbench.release.bundle.release_from": (
@@ -7485,6 +7625,10 @@ d = {
                 "release/diff.html#_inputs",
                 "ml_workbench/release/diff.py",
             ),
+            "ml_workbench.release.diff._looks_at": (
+                "release/diff.html#_looks_at",
+                "ml_workbench/release/diff.py",
+            ),
             "ml_workbench.release.diff._sentences": (
                 "release/diff.html#_sentences",
                 "ml_workbench/release/diff.py",
@@ -7546,6 +7690,10 @@ d = {
                 "release/ledger.html#ledger.migrate",
                 "ml_workbench/release/ledger.py",
             ),
+            "ml_workbench.release.ledger.Ledger.ready": (
+                "release/ledger.html#ledger.ready",
+                "ml_workbench/release/ledger.py",
+            ),
             "ml_workbench.release.ledger.Ledger.write": (
                 "release/ledger.html#ledger.write",
                 "ml_workbench/release/ledger.py",
@@ -7562,6 +7710,10 @@ d = {
                 "release/ledger.html#_entered",
                 "ml_workbench/release/ledger.py",
             ),
+            "ml_workbench.release.ledger._is_there": (
+                "release/ledger.html#_is_there",
+                "ml_workbench/release/ledger.py",
+            ),
             "ml_workbench.release.ledger._known": (
                 "release/ledger.html#_known",
                 "ml_workbench/release/ledger.py",
@@ -7572,6 +7724,10 @@ d = {
             ),
             "ml_workbench.release.ledger._overtaken": (
                 "release/ledger.html#_overtaken",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.deployed_ledger": (
+                "release/ledger.html#deployed_ledger",
                 "ml_workbench/release/ledger.py",
             ),
             "ml_workbench.release.ledger.open_ledger": (
@@ -7612,6 +7768,10 @@ d = {
             ),
             "ml_workbench.release.operations.Change.told": (
                 "release/operations.html#change.told",
+                "ml_workbench/release/operations.py",
+            ),
+            "ml_workbench.release.operations._check_expected": (
+                "release/operations.html#_check_expected",
                 "ml_workbench/release/operations.py",
             ),
             "ml_workbench.release.operations.change": (
@@ -7920,6 +8080,18 @@ d = {
                 "release/store.html#store.add",
                 "ml_workbench/release/store.py",
             ),
+            "ml_workbench.release.store.Store.bytes": (
+                "release/store.html#store.bytes",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.check_reachable": (
+                "release/store.html#store.check_reachable",
+                "ml_workbench/release/store.py",
+            ),
+            "ml_workbench.release.store.Store.files": (
+                "release/store.html#store.files",
+                "ml_workbench/release/store.py",
+            ),
             "ml_workbench.release.store.Store.find": (
                 "release/store.html#store.find",
                 "ml_workbench/release/store.py",
@@ -7930,10 +8102,6 @@ d = {
             ),
             "ml_workbench.release.store.Store.ids": (
                 "release/store.html#store.ids",
-                "ml_workbench/release/store.py",
-            ),
-            "ml_workbench.release.store.Store.reachable": (
-                "release/store.html#store.reachable",
                 "ml_workbench/release/store.py",
             ),
             "ml_workbench.release.store.Store.read": (
@@ -7961,10 +8129,6 @@ d = {
             ),
             "ml_workbench.release.store._none": ("release/store.html#_none", "ml_workbench/release/store.py"),
             "ml_workbench.release.store._read": ("release/store.html#_read", "ml_workbench/release/store.py"),
-            "ml_workbench.release.store._write": (
-                "release/store.html#_write",
-                "ml_workbench/release/store.py",
-            ),
             "ml_workbench.release.store.asking": (
                 "release/store.html#asking",
                 "ml_workbench/release/store.py",
@@ -8122,10 +8286,6 @@ d = {
             ),
             "ml_workbench.release.verification.Inspection.__init__": (
                 "release/verification.html#inspection.__init__",
-                "ml_workbench/release/verification.py",
-            ),
-            "ml_workbench.release.verification.Inspection._bytes": (
-                "release/verification.html#inspection._bytes",
                 "ml_workbench/release/verification.py",
             ),
             "ml_workbench.release.verification.Inspection.files": (
@@ -8771,6 +8931,16 @@ d = {
             "ml_workbench.run.gate.standing": ("run/gate.html#standing", "ml_workbench/run/gate.py"),
             "ml_workbench.run.gate.told": ("run/gate.html#told", "ml_workbench/run/gate.py"),
         },
+        "ml_workbench.run.guard": {
+            "ml_workbench.run.guard._looking": ("run/guard.html#_looking", "ml_workbench/run/guard.py"),
+            "ml_workbench.run.guard.asked_to_stop": (
+                "run/guard.html#asked_to_stop",
+                "ml_workbench/run/guard.py",
+            ),
+            "ml_workbench.run.guard.guard": ("run/guard.html#guard", "ml_workbench/run/guard.py"),
+            "ml_workbench.run.guard.looped": ("run/guard.html#looped", "ml_workbench/run/guard.py"),
+            "ml_workbench.run.guard.say": ("run/guard.html#say", "ml_workbench/run/guard.py"),
+        },
         "ml_workbench.run.history": {
             "ml_workbench.run.history.Revision": ("run/history.html#revision", "ml_workbench/run/history.py"),
             "ml_workbench.run.history.Run": ("run/history.html#run", "ml_workbench/run/history.py"),
@@ -8821,6 +8991,83 @@ d = {
                 "ml_workbench/run/kernels.py",
             ),
             "ml_workbench.run.kernels.kernel": ("run/kernels.html#kernel", "ml_workbench/run/kernels.py"),
+        },
+        "ml_workbench.run.outcomes": {
+            "ml_workbench.run.outcomes.Imported": (
+                "run/outcomes.html#imported",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._assigned": (
+                "run/outcomes.html#_assigned",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._check_columns": (
+                "run/outcomes.html#_check_columns",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._check_identities": (
+                "run/outcomes.html#_check_identities",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._converted": (
+                "run/outcomes.html#_converted",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._events": (
+                "run/outcomes.html#_events",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._expression": (
+                "run/outcomes.html#_expression",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._filled": (
+                "run/outcomes.html#_filled",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._matched": (
+                "run/outcomes.html#_matched",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._moment": (
+                "run/outcomes.html#_moment",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._relation": (
+                "run/outcomes.html#_relation",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._standing": (
+                "run/outcomes.html#_standing",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._table": ("run/outcomes.html#_table", "ml_workbench/run/outcomes.py"),
+            "ml_workbench.run.outcomes._time": ("run/outcomes.html#_time", "ml_workbench/run/outcomes.py"),
+            "ml_workbench.run.outcomes._wanted": (
+                "run/outcomes.html#_wanted",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._without_table": (
+                "run/outcomes.html#_without_table",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes.import_command": (
+                "run/outcomes.html#import_command",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes.import_outcomes": (
+                "run/outcomes.html#import_outcomes",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes.outcomes": (
+                "run/outcomes.html#outcomes",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes.read_outcomes": (
+                "run/outcomes.html#read_outcomes",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes.told": ("run/outcomes.html#told", "ml_workbench/run/outcomes.py"),
         },
         "ml_workbench.run.paired": {
             "ml_workbench.run.paired.Earned": ("run/paired.html#earned", "ml_workbench/run/paired.py"),
@@ -9006,6 +9253,39 @@ d = {
             ),
             "ml_workbench.run.releases.verify": ("run/releases.html#verify", "ml_workbench/run/releases.py"),
         },
+        "ml_workbench.run.scoring": {
+            "ml_workbench.run.scoring.Telling": ("run/scoring.html#telling", "ml_workbench/run/scoring.py"),
+            "ml_workbench.run.scoring.Telling.__init__": (
+                "run/scoring.html#telling.__init__",
+                "ml_workbench/run/scoring.py",
+            ),
+            "ml_workbench.run.scoring.Telling.end": (
+                "run/scoring.html#telling.end",
+                "ml_workbench/run/scoring.py",
+            ),
+            "ml_workbench.run.scoring.Telling.rows": (
+                "run/scoring.html#telling.rows",
+                "ml_workbench/run/scoring.py",
+            ),
+            "ml_workbench.run.scoring.Telling.step": (
+                "run/scoring.html#telling.step",
+                "ml_workbench/run/scoring.py",
+            ),
+            "ml_workbench.run.scoring._shares": ("run/scoring.html#_shares", "ml_workbench/run/scoring.py"),
+            "ml_workbench.run.scoring.moment_in": (
+                "run/scoring.html#moment_in",
+                "ml_workbench/run/scoring.py",
+            ),
+            "ml_workbench.run.scoring.online_command": (
+                "run/scoring.html#online_command",
+                "ml_workbench/run/scoring.py",
+            ),
+            "ml_workbench.run.scoring.score_command": (
+                "run/scoring.html#score_command",
+                "ml_workbench/run/scoring.py",
+            ),
+            "ml_workbench.run.scoring.told": ("run/scoring.html#told", "ml_workbench/run/scoring.py"),
+        },
         "ml_workbench.run.serving": {
             "ml_workbench.run.serving.serve_command": (
                 "run/serving.html#serve_command",
@@ -9134,6 +9414,36 @@ d = {
                 "ml_workbench/serve/access.py",
             ),
         },
+        "ml_workbench.serve.admission": {
+            "ml_workbench.serve.admission.broken": (
+                "serve/admission.html#broken",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.check_media": (
+                "serve/admission.html#check_media",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.check_settings": (
+                "serve/admission.html#check_settings",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.check_size": (
+                "serve/admission.html#check_size",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.is_loopback": (
+                "serve/admission.html#is_loopback",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.request_id_in": (
+                "serve/admission.html#request_id_in",
+                "ml_workbench/serve/admission.py",
+            ),
+            "ml_workbench.serve.admission.tokens_of": (
+                "serve/admission.html#tokens_of",
+                "ml_workbench/serve/admission.py",
+            ),
+        },
         "ml_workbench.serve.answering": {
             "ml_workbench.serve.answering.Answering": (
                 "serve/answering.html#answering",
@@ -9207,6 +9517,10 @@ d = {
                 "serve/answering.html#_single",
                 "ml_workbench/serve/answering.py",
             ),
+            "ml_workbench.serve.answering._taken_in": (
+                "serve/answering.html#_taken_in",
+                "ml_workbench/serve/answering.py",
+            ),
             "ml_workbench.serve.answering.refusal": (
                 "serve/answering.html#refusal",
                 "ml_workbench/serve/answering.py",
@@ -9222,12 +9536,9 @@ d = {
                 "serve/api.html#entrance._body",
                 "ml_workbench/serve/api.py",
             ),
-            "ml_workbench.serve.api.Entrance._broken": (
-                "serve/api.html#entrance._broken",
-                "ml_workbench/serve/api.py",
-            ),
-            "ml_workbench.serve.api.Entrance._passed": (
-                "serve/api.html#entrance._passed",
+            "ml_workbench.serve.api.Passage": ("serve/api.html#passage", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.Passage.__call__": (
+                "serve/api.html#passage.__call__",
                 "ml_workbench/serve/api.py",
             ),
             "ml_workbench.serve.api._counted": ("serve/api.html#_counted", "ml_workbench/serve/api.py"),
@@ -9244,14 +9555,60 @@ d = {
             "ml_workbench.serve.api.body_of": ("serve/api.html#body_of", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.durable": ("serve/api.html#durable", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.gauges": ("serve/api.html#gauges", "ml_workbench/serve/api.py"),
-            "ml_workbench.serve.api.in_force": ("serve/api.html#in_force", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.make_app": ("serve/api.html#make_app", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.readiness": ("serve/api.html#readiness", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.recorded": ("serve/api.html#recorded", "ml_workbench/serve/api.py"),
-            "ml_workbench.serve.api.request_id_in": (
-                "serve/api.html#request_id_in",
-                "ml_workbench/serve/api.py",
+        },
+        "ml_workbench.serve.batch": {
+            "ml_workbench.serve.batch.Feed": ("serve/batch.html#feed", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch.Feed.names": (
+                "serve/batch.html#feed.names",
+                "ml_workbench/serve/batch.py",
             ),
+            "ml_workbench.serve.batch.Order": ("serve/batch.html#order", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch.Run": ("serve/batch.html#run", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch.Run.as_json": (
+                "serve/batch.html#run.as_json",
+                "ml_workbench/serve/batch.py",
+            ),
+            "ml_workbench.serve.batch.Run.conflicting": (
+                "serve/batch.html#run.conflicting",
+                "ml_workbench/serve/batch.py",
+            ),
+            "ml_workbench.serve.batch._Clock": ("serve/batch.html#_clock", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch._Clock.lap": (
+                "serve/batch.html#_clock.lap",
+                "ml_workbench/serve/batch.py",
+            ),
+            "ml_workbench.serve.batch._counts": ("serve/batch.html#_counts", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch._everybody": (
+                "serve/batch.html#_everybody",
+                "ml_workbench/serve/batch.py",
+            ),
+            "ml_workbench.serve.batch._kept_columns": (
+                "serve/batch.html#_kept_columns",
+                "ml_workbench/serve/batch.py",
+            ),
+            "ml_workbench.serve.batch._now": ("serve/batch.html#_now", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch._run": ("serve/batch.html#_run", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch._served_by": (
+                "serve/batch.html#_served_by",
+                "ml_workbench/serve/batch.py",
+            ),
+            "ml_workbench.serve.batch._untouched": (
+                "serve/batch.html#_untouched",
+                "ml_workbench/serve/batch.py",
+            ),
+            "ml_workbench.serve.batch._valuing": ("serve/batch.html#_valuing", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch._written": ("serve/batch.html#_written", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch.feeds_of": ("serve/batch.html#feeds_of", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch.reader_of": (
+                "serve/batch.html#reader_of",
+                "ml_workbench/serve/batch.py",
+            ),
+            "ml_workbench.serve.batch.reading": ("serve/batch.html#reading", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch.score": ("serve/batch.html#score", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch.scored": ("serve/batch.html#scored", "ml_workbench/serve/batch.py"),
         },
         "ml_workbench.serve.client": {
             "ml_workbench.serve.client.Client": ("serve/client.html#client", "ml_workbench/serve/client.py"),
@@ -9519,6 +9876,100 @@ d = {
                 "ml_workbench/serve/documents.py",
             ),
         },
+        "ml_workbench.serve.everybody": {
+            "ml_workbench.serve.everybody.Decided": (
+                "serve/everybody.html#decided",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Decided.actions": (
+                "serve/everybody.html#decided.actions",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Decided.reasons": (
+                "serve/everybody.html#decided.reasons",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Decided.said": (
+                "serve/everybody.html#decided.said",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Decided.servers": (
+                "serve/everybody.html#decided.servers",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Everybody": (
+                "serve/everybody.html#everybody",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Everybody.__len__": (
+                "serve/everybody.html#everybody.__len__",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Everybody.number": (
+                "serve/everybody.html#everybody.number",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Gathering": (
+                "serve/everybody.html#gathering",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Gathering.__call__": (
+                "serve/everybody.html#gathering.__call__",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Gathering.__init__": (
+                "serve/everybody.html#gathering.__init__",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Gathering.everybody": (
+                "serve/everybody.html#gathering.everybody",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.Said": (
+                "serve/everybody.html#said",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody._batch": (
+                "serve/everybody.html#_batch",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody._ranking": (
+                "serve/everybody.html#_ranking",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody._resting": (
+                "serve/everybody.html#_resting",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody._said": (
+                "serve/everybody.html#_said",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.by_place": (
+                "serve/everybody.html#by_place",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.clusters_of": (
+                "serve/everybody.html#clusters_of",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.decide_all": (
+                "serve/everybody.html#decide_all",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.handed_over": (
+                "serve/everybody.html#handed_over",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.known": (
+                "serve/everybody.html#known",
+                "ml_workbench/serve/everybody.py",
+            ),
+            "ml_workbench.serve.everybody.slices_of": (
+                "serve/everybody.html#slices_of",
+                "ml_workbench/serve/everybody.py",
+            ),
+        },
         "ml_workbench.serve.extracts": {
             "ml_workbench.serve.extracts.Known": (
                 "serve/extracts.html#known",
@@ -9682,6 +10133,76 @@ d = {
                 "ml_workbench/serve/following.py",
             ),
         },
+        "ml_workbench.serve.function": {
+            "ml_workbench.serve.function.Called": (
+                "serve/function.html#called",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.Instance": (
+                "serve/function.html#instance",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.Instance.follow": (
+                "serve/function.html#instance.follow",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._answered": (
+                "serve/function.html#_answered",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._body": (
+                "serve/function.html#_body",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._caller": (
+                "serve/function.html#_caller",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._client": (
+                "serve/function.html#_client",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._headers": (
+                "serve/function.html#_headers",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._instance": (
+                "serve/function.html#_instance",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._model": (
+                "serve/function.html#_model",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._part": (
+                "serve/function.html#_part",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.answered": (
+                "serve/function.html#answered",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.as_result": (
+                "serve/function.html#as_result",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.called": (
+                "serve/function.html#called",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.handler": (
+                "serve/function.html#handler",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.keep": (
+                "serve/function.html#keep",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.make_instance": (
+                "serve/function.html#make_instance",
+                "ml_workbench/serve/function.py",
+            ),
+        },
         "ml_workbench.serve.hashing": {
             "ml_workbench.serve.hashing._arrow": (
                 "serve/hashing.html#_arrow",
@@ -9716,6 +10237,65 @@ d = {
             "ml_workbench.serve.hashing.texts_of": (
                 "serve/hashing.html#texts_of",
                 "ml_workbench/serve/hashing.py",
+            ),
+        },
+        "ml_workbench.serve.keeping": {
+            "ml_workbench.serve.keeping.Batch": ("serve/keeping.html#batch", "ml_workbench/serve/keeping.py"),
+            "ml_workbench.serve.keeping._chunk": (
+                "serve/keeping.html#_chunk",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping._keys": ("serve/keeping.html#_keys", "ml_workbench/serve/keeping.py"),
+            "ml_workbench.serve.keeping._lot": ("serve/keeping.html#_lot", "ml_workbench/serve/keeping.py"),
+            "ml_workbench.serve.keeping._parts": (
+                "serve/keeping.html#_parts",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping._shadowed": (
+                "serve/keeping.html#_shadowed",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping.assignments": (
+                "serve/keeping.html#assignments",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping.covariates": (
+                "serve/keeping.html#covariates",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping.dealt": ("serve/keeping.html#dealt", "ml_workbench/serve/keeping.py"),
+            "ml_workbench.serve.keeping.decision_id": (
+                "serve/keeping.html#decision_id",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping.exposures": (
+                "serve/keeping.html#exposures",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping.finished_batch": (
+                "serve/keeping.html#finished_batch",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping.keep": ("serve/keeping.html#keep", "ml_workbench/serve/keeping.py"),
+            "ml_workbench.serve.keeping.kept_features": (
+                "serve/keeping.html#kept_features",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping.new_units": (
+                "serve/keeping.html#new_units",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping.note_batch": (
+                "serve/keeping.html#note_batch",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping.predictions": (
+                "serve/keeping.html#predictions",
+                "ml_workbench/serve/keeping.py",
+            ),
+            "ml_workbench.serve.keeping.served": (
+                "serve/keeping.html#served",
+                "ml_workbench/serve/keeping.py",
             ),
         },
         "ml_workbench.serve.listing": {
@@ -9765,6 +10345,20 @@ d = {
                 "serve/listing.html#within_capacity",
                 "ml_workbench/serve/listing.py",
             ),
+        },
+        "ml_workbench.serve.live": {
+            "ml_workbench.serve.live.Live": ("serve/live.html#live", "ml_workbench/serve/live.py"),
+            "ml_workbench.serve.live.Live.chief": (
+                "serve/live.html#live.chief",
+                "ml_workbench/serve/live.py",
+            ),
+            "ml_workbench.serve.live.Live.terms": (
+                "serve/live.html#live.terms",
+                "ml_workbench/serve/live.py",
+            ),
+            "ml_workbench.serve.live._current": ("serve/live.html#_current", "ml_workbench/serve/live.py"),
+            "ml_workbench.serve.live.alone": ("serve/live.html#alone", "ml_workbench/serve/live.py"),
+            "ml_workbench.serve.live.live": ("serve/live.html#live", "ml_workbench/serve/live.py"),
         },
         "ml_workbench.serve.logs": {
             "ml_workbench.serve.logs.Log": ("serve/logs.html#log", "ml_workbench/serve/logs.py"),
@@ -9829,6 +10423,144 @@ d = {
             "ml_workbench.serve.online.write_online": (
                 "serve/online.html#write_online",
                 "ml_workbench/serve/online.py",
+            ),
+        },
+        "ml_workbench.serve.outcomes": {
+            "ml_workbench.serve.outcomes.OutcomeError": (
+                "serve/outcomes.html#outcomeerror",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes.OutcomeError.__init__": (
+                "serve/outcomes.html#outcomeerror.__init__",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes._name": (
+                "serve/outcomes.html#_name",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes._one_clock": (
+                "serve/outcomes.html#_one_clock",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes._plain": (
+                "serve/outcomes.html#_plain",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes._read": (
+                "serve/outcomes.html#_read",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes._shown": (
+                "serve/outcomes.html#_shown",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes._time": (
+                "serve/outcomes.html#_time",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes._value": (
+                "serve/outcomes.html#_value",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes.outcome_records": (
+                "serve/outcomes.html#outcome_records",
+                "ml_workbench/serve/outcomes.py",
+            ),
+        },
+        "ml_workbench.serve.parity": {
+            "ml_workbench.serve.parity.Agreement": (
+                "serve/parity.html#agreement",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity.Agreement.holds": (
+                "serve/parity.html#agreement.holds",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity.Answers": (
+                "serve/parity.html#answers",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity.Answers.at": (
+                "serve/parity.html#answers.at",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity.Asked": ("serve/parity.html#asked", "ml_workbench/serve/parity.py"),
+            "ml_workbench.serve.parity.Scale": ("serve/parity.html#scale", "ml_workbench/serve/parity.py"),
+            "ml_workbench.serve.parity.Surroundings": (
+                "serve/parity.html#surroundings",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity.Trained": (
+                "serve/parity.html#trained",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._Count": ("serve/parity.html#_count", "ml_workbench/serve/parity.py"),
+            "ml_workbench.serve.parity._Count.add": (
+                "serve/parity.html#_count.add",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._columns": (
+                "serve/parity.html#_columns",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._compare": (
+                "serve/parity.html#_compare",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._counts": (
+                "serve/parity.html#_counts",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._exchanged": (
+                "serve/parity.html#_exchanged",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._failed": (
+                "serve/parity.html#_failed",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._feature_sizes": (
+                "serve/parity.html#_feature_sizes",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._features": (
+                "serve/parity.html#_features",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._labelled": (
+                "serve/parity.html#_labelled",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._online": (
+                "serve/parity.html#_online",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._policies": (
+                "serve/parity.html#_policies",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity._sizes": ("serve/parity.html#_sizes", "ml_workbench/serve/parity.py"),
+            "ml_workbench.serve.parity._week": ("serve/parity.html#_week", "ml_workbench/serve/parity.py"),
+            "ml_workbench.serve.parity.by_batch": (
+                "serve/parity.html#by_batch",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity.by_decider": (
+                "serve/parity.html#by_decider",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity.by_service": (
+                "serve/parity.html#by_service",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity.parity": ("serve/parity.html#parity", "ml_workbench/serve/parity.py"),
+            "ml_workbench.serve.parity.trained": (
+                "serve/parity.html#trained",
+                "ml_workbench/serve/parity.py",
+            ),
+            "ml_workbench.serve.parity.trial_of": (
+                "serve/parity.html#trial_of",
+                "ml_workbench/serve/parity.py",
             ),
         },
         "ml_workbench.serve.problems": {
@@ -9941,6 +10673,16 @@ d = {
             "ml_workbench.serve.records.open_records": (
                 "serve/records.html#open_records",
                 "ml_workbench/serve/records.py",
+            ),
+        },
+        "ml_workbench.serve.refreshing": {
+            "ml_workbench.serve.refreshing.refresh": (
+                "serve/refreshing.html#refresh",
+                "ml_workbench/serve/refreshing.py",
+            ),
+            "ml_workbench.serve.refreshing.rows_in": (
+                "serve/refreshing.html#rows_in",
+                "ml_workbench/serve/refreshing.py",
             ),
         },
         "ml_workbench.serve.requests": {
@@ -10188,24 +10930,12 @@ d = {
                 "serve/service.html#check_port",
                 "ml_workbench/serve/service.py",
             ),
-            "ml_workbench.serve.service.check_settings": (
-                "serve/service.html#check_settings",
-                "ml_workbench/serve/service.py",
-            ),
             "ml_workbench.serve.service.clean": ("serve/service.html#clean", "ml_workbench/serve/service.py"),
-            "ml_workbench.serve.service.is_loopback": (
-                "serve/service.html#is_loopback",
-                "ml_workbench/serve/service.py",
-            ),
             "ml_workbench.serve.service.make_service": (
                 "serve/service.html#make_service",
                 "ml_workbench/serve/service.py",
             ),
             "ml_workbench.serve.service.serve": ("serve/service.html#serve", "ml_workbench/serve/service.py"),
-            "ml_workbench.serve.service.tokens_of": (
-                "serve/service.html#tokens_of",
-                "ml_workbench/serve/service.py",
-            ),
         },
         "ml_workbench.serve.shipping": {
             "ml_workbench.serve.shipping.Batch": (
@@ -10270,10 +11000,6 @@ d = {
             ),
             "ml_workbench.serve.shipping.Stop.pause": (
                 "serve/shipping.html#stop.pause",
-                "ml_workbench/serve/shipping.py",
-            ),
-            "ml_workbench.serve.shipping.Taken": (
-                "serve/shipping.html#taken",
                 "ml_workbench/serve/shipping.py",
             ),
             "ml_workbench.serve.shipping._recovered": (
@@ -10464,6 +11190,12 @@ d = {
                 "serve/spool.html#write_whole",
                 "ml_workbench/serve/spool.py",
             ),
+        },
+        "ml_workbench.serve.standing": {
+            "ml_workbench.serve.standing.in_force": (
+                "serve/standing.html#in_force",
+                "ml_workbench/serve/standing.py",
+            )
         },
         "ml_workbench.serve.statistics": {
             "ml_workbench.serve.statistics.Statistics": (

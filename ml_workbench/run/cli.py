@@ -250,11 +250,8 @@ for _command in (
     online_command,
     score_command,
     serve_command,
-<<<<<<< HEAD
     drive_command,
-=======
     outcomes,
->>>>>>> main
 ):
     cli.add_command(_command)
 
