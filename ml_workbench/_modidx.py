@@ -10108,6 +10108,10 @@ d = {
                 "serve/following.html#_follow",
                 "ml_workbench/serve/following.py",
             ),
+            "ml_workbench.serve.following._outdated": (
+                "serve/following.html#_outdated",
+                "ml_workbench/serve/following.py",
+            ),
             "ml_workbench.serve.following._refresh_online": (
                 "serve/following.html#_refresh_online",
                 "ml_workbench/serve/following.py",

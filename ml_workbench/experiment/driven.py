@@ -86,7 +86,7 @@ def sheet_at(
     "Compute what was known at one time; raises `SourceError`, `ContractError` or `FeatureError`."
     about = {"activity": terms.activity, "active_days": terms.active_days, "tables": tables}
     needed = reduced(declared, terms.names, activity=terms.activity)
-    with known_at(as_of, source, needed, **about, **options) as known:
+    with known_at(as_of, source, [needed], **about, **options) as known:
         relation = known.connection.table(known.features(needed))
         return _sheet(as_of, relation, terms)
 
