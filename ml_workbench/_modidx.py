@@ -8652,6 +8652,10 @@ d = {
                 "ml_workbench/run/deploys.py",
             ),
             "ml_workbench.run.deploys.as_row": ("run/deploys.html#as_row", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.check_not_played": (
+                "run/deploys.html#check_not_played",
+                "ml_workbench/run/deploys.py",
+            ),
             "ml_workbench.run.deploys.check_verdict": (
                 "run/deploys.html#check_verdict",
                 "ml_workbench/run/deploys.py",
