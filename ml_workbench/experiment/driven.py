@@ -295,12 +295,14 @@ def driven_report(
     records: Records,
     charter: Charter,  # words and money
     *,
-    mode: str = "plain",  # or what was done to the outcomes
+    late: float = 0.0,  # as in `deliveries`
+    again: float = 0.0,
 ) -> dict[str, Any]:  # reports/replay.json
     "A drive as plain values."
-    there = {name: records.read(name, experiment=played.experiment.name) for name in EXPORTED}
-    rows = {
-        name: Rows(table, np.zeros(0, np.int64)) for name, table in there.items() if name != "experiments"
-    }
-    counts = {name: table.num_rows for name, table in there.items()}
-    return replay_report(played, rows, counts, dict.fromkeys(rows, 0), charter) | {"mode": mode}
+    name, nothing = played.experiment.name, np.zeros(0, np.int64)
+    there = {each: records.read(each, experiment=name) for each in EXPORTED}
+    rows = {each: Rows(table, nothing) for each, table in there.items() if each != "experiments"}
+    rows["outcomes"] = deliveries(played, late=late, again=again)
+    counts = {each: table.num_rows for each, table in there.items()}
+    found = replay_report(played, rows, counts, dict.fromkeys(rows, 0), charter)
+    return found | {"mode": "late" if late else "duplicates" if again else "plain"}

@@ -275,7 +275,7 @@ def facts_of(
         "tries_that_failed": done.tries,
         "database": database,
         "report": REPORT,
-        "next": f"set attribution.records to 'database' in params.yaml, then MLW_DATABASE_URL={database} ml-workbench stage attribution",
+        "next": f"records: database in section attribution of params.yaml, `ml-workbench check --fix`, `ml-workbench stage attribution` ({database})",
     }
 
 
@@ -298,7 +298,7 @@ def told(
     return (
         f"Experiment '{facts['experiment']}', replayed: {arms}. {new}.\n"
         f"{facts['declared']} So the truth against the control, in spend for each {charter.unit}: {truth}.\n"
-        f"Next: {facts['next']}, and look at `ml-workbench app`."
+        f"Next: {facts['next']}; then look at `ml-workbench app`."
     )
 
 
@@ -328,8 +328,8 @@ def drive_project(
         script = script_for(settings, params, ledger, wish, say)
         with closing(Driving(script, records, url, token, say=say, **options)) as driving:
             done = drive(driving, ledger)
-        charter, mode = script.terms.charter, "late" if wish.late else "duplicates" if wish.again else "plain"
-        written = driven_report(done.played, records, charter, mode=mode)
+        charter = script.terms.charter
+        written = driven_report(done.played, records, charter, late=wish.late, again=wish.again)
         write_json(settings.root / REPORT, written)
         return facts_of(done, written, shown(records.engine.url)), charter
 
