@@ -2498,6 +2498,234 @@ d = {
                 "ml_workbench/experiment/design.py",
             ),
         },
+        "ml_workbench.experiment.driven": {
+            "ml_workbench.experiment.driven.Sheet": (
+                "experiment/driven.html#sheet",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven.Sheet.column": (
+                "experiment/driven.html#sheet.column",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven._policy": (
+                "experiment/driven.html#_policy",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven._sheet": (
+                "experiment/driven.html#_sheet",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven.answered": (
+                "experiment/driven.html#answered",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven.as_frame": (
+                "experiment/driven.html#as_frame",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven.deliveries": (
+                "experiment/driven.html#deliveries",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven.driven_report": (
+                "experiment/driven.html#driven_report",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven.laid_out": (
+                "experiment/driven.html#laid_out",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven.lists_in": (
+                "experiment/driven.html#lists_in",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven.played_from": (
+                "experiment/driven.html#played_from",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven.rows_of": (
+                "experiment/driven.html#rows_of",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven.sheet_at": (
+                "experiment/driven.html#sheet_at",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven.sheets_in": (
+                "experiment/driven.html#sheets_in",
+                "ml_workbench/experiment/driven.py",
+            ),
+        },
+        "ml_workbench.experiment.driving": {
+            "ml_workbench.experiment.driving.Driven": (
+                "experiment/driving.html#driven",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.Driving": (
+                "experiment/driving.html#driving",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.Driving.client": (
+                "experiment/driving.html#driving.client",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.Driving.main": (
+                "experiment/driving.html#driving.main",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.Driving.name": (
+                "experiment/driving.html#driving.name",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.Driving.played": (
+                "experiment/driving.html#driving.played",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.Driving.world": (
+                "experiment/driving.html#driving.world",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.Script": (
+                "experiment/driving.html#script",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.Script.schema": (
+                "experiment/driving.html#script.schema",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.Script.world": (
+                "experiment/driving.html#script.world",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._by_day": (
+                "experiment/driving.html#_by_day",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._carries": (
+                "experiment/driving.html#_carries",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._count": (
+                "experiment/driving.html#_count",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._driven": (
+                "experiment/driving.html#_driven",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._foreign_models": (
+                "experiment/driving.html#_foreign_models",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._known": (
+                "experiment/driving.html#_known",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._micro": (
+                "experiment/driving.html#_micro",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._monday": (
+                "experiment/driving.html#_monday",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._on_record": (
+                "experiment/driving.html#_on_record",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._real_outcome": (
+                "experiment/driving.html#_real_outcome",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._round": (
+                "experiment/driving.html#_round",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._so_far": (
+                "experiment/driving.html#_so_far",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._there": (
+                "experiment/driving.html#_there",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._together": (
+                "experiment/driving.html#_together",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.as_outcome": (
+                "experiment/driving.html#as_outcome",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.ask": (
+                "experiment/driving.html#ask",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.asked_about": (
+                "experiment/driving.html#asked_about",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.check_outcomes": (
+                "experiment/driving.html#check_outcomes",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.check_played": (
+                "experiment/driving.html#check_played",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.check_same_ledger": (
+                "experiment/driving.html#check_same_ledger",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.closing": (
+                "experiment/driving.html#closing",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.decision_id": (
+                "experiment/driving.html#decision_id",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.drive": (
+                "experiment/driving.html#drive",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.follow": (
+                "experiment/driving.html#follow",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.in_force": (
+                "experiment/driving.html#in_force",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.labels_of": (
+                "experiment/driving.html#labels_of",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.patiently": (
+                "experiment/driving.html#patiently",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.publish": (
+                "experiment/driving.html#publish",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.report": (
+                "experiment/driving.html#report",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.requests_for": (
+                "experiment/driving.html#requests_for",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.settle": (
+                "experiment/driving.html#settle",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.wait_for": (
+                "experiment/driving.html#wait_for",
+                "ml_workbench/experiment/driving.py",
+            ),
+        },
         "ml_workbench.experiment.effects": {
             "ml_workbench.experiment.effects.Actions": (
                 "experiment/effects.html#actions",
@@ -3099,6 +3327,10 @@ d = {
             ),
             "ml_workbench.experiment.play.answers": (
                 "experiment/play.html#answers",
+                "ml_workbench/experiment/play.py",
+            ),
+            "ml_workbench.experiment.play.as_released": (
+                "experiment/play.html#as_released",
                 "ml_workbench/experiment/play.py",
             ),
             "ml_workbench.experiment.play.in_horizon": (
@@ -8509,6 +8741,10 @@ d = {
                 "ml_workbench/run/deploys.py",
             ),
             "ml_workbench.run.deploys.as_row": ("run/deploys.html#as_row", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.check_not_played": (
+                "run/deploys.html#check_not_played",
+                "ml_workbench/run/deploys.py",
+            ),
             "ml_workbench.run.deploys.check_verdict": (
                 "run/deploys.html#check_verdict",
                 "ml_workbench/run/deploys.py",
@@ -8532,6 +8768,59 @@ d = {
                 "run/deploys.html#told_line",
                 "ml_workbench/run/deploys.py",
             ),
+        },
+        "ml_workbench.run.driving": {
+            "ml_workbench.run.driving.Lines": ("run/driving.html#lines", "ml_workbench/run/driving.py"),
+            "ml_workbench.run.driving.Lines.__call__": (
+                "run/driving.html#lines.__call__",
+                "ml_workbench/run/driving.py",
+            ),
+            "ml_workbench.run.driving.Moving": ("run/driving.html#moving", "ml_workbench/run/driving.py"),
+            "ml_workbench.run.driving.Moving.__call__": (
+                "run/driving.html#moving.__call__",
+                "ml_workbench/run/driving.py",
+            ),
+            "ml_workbench.run.driving.Moving.draw": (
+                "run/driving.html#moving.draw",
+                "ml_workbench/run/driving.py",
+            ),
+            "ml_workbench.run.driving.Moving.line": (
+                "run/driving.html#moving.line",
+                "ml_workbench/run/driving.py",
+            ),
+            "ml_workbench.run.driving.Wish": ("run/driving.html#wish", "ml_workbench/run/driving.py"),
+            "ml_workbench.run.driving._in_words": (
+                "run/driving.html#_in_words",
+                "ml_workbench/run/driving.py",
+            ),
+            "ml_workbench.run.driving._outcomes": (
+                "run/driving.html#_outcomes",
+                "ml_workbench/run/driving.py",
+            ),
+            "ml_workbench.run.driving._sheets": ("run/driving.html#_sheets", "ml_workbench/run/driving.py"),
+            "ml_workbench.run.driving.drive_command": (
+                "run/driving.html#drive_command",
+                "ml_workbench/run/driving.py",
+            ),
+            "ml_workbench.run.driving.drive_project": (
+                "run/driving.html#drive_project",
+                "ml_workbench/run/driving.py",
+            ),
+            "ml_workbench.run.driving.effect_from": (
+                "run/driving.html#effect_from",
+                "ml_workbench/run/driving.py",
+            ),
+            "ml_workbench.run.driving.facts_of": ("run/driving.html#facts_of", "ml_workbench/run/driving.py"),
+            "ml_workbench.run.driving.mondays": ("run/driving.html#mondays", "ml_workbench/run/driving.py"),
+            "ml_workbench.run.driving.script_for": (
+                "run/driving.html#script_for",
+                "ml_workbench/run/driving.py",
+            ),
+            "ml_workbench.run.driving.token_for": (
+                "run/driving.html#token_for",
+                "ml_workbench/run/driving.py",
+            ),
+            "ml_workbench.run.driving.told": ("run/driving.html#told", "ml_workbench/run/driving.py"),
         },
         "ml_workbench.run.engines": {
             "ml_workbench.run.engines.InProcessEngine": (
@@ -9449,6 +9738,45 @@ d = {
             "ml_workbench.serve.batch.score": ("serve/batch.html#score", "ml_workbench/serve/batch.py"),
             "ml_workbench.serve.batch.scored": ("serve/batch.html#scored", "ml_workbench/serve/batch.py"),
         },
+        "ml_workbench.serve.client": {
+            "ml_workbench.serve.client.Client": ("serve/client.html#client", "ml_workbench/serve/client.py"),
+            "ml_workbench.serve.client.Client.__init__": (
+                "serve/client.html#client.__init__",
+                "ml_workbench/serve/client.py",
+            ),
+            "ml_workbench.serve.client.Client.close": (
+                "serve/client.html#client.close",
+                "ml_workbench/serve/client.py",
+            ),
+            "ml_workbench.serve.client.Client.get": (
+                "serve/client.html#client.get",
+                "ml_workbench/serve/client.py",
+            ),
+            "ml_workbench.serve.client.Client.post": (
+                "serve/client.html#client.post",
+                "ml_workbench/serve/client.py",
+            ),
+            "ml_workbench.serve.client.Refused": (
+                "serve/client.html#refused",
+                "ml_workbench/serve/client.py",
+            ),
+            "ml_workbench.serve.client.Refused.__init__": (
+                "serve/client.html#refused.__init__",
+                "ml_workbench/serve/client.py",
+            ),
+            "ml_workbench.serve.client._asked": ("serve/client.html#_asked", "ml_workbench/serve/client.py"),
+            "ml_workbench.serve.client._once": ("serve/client.html#_once", "ml_workbench/serve/client.py"),
+            "ml_workbench.serve.client._said": ("serve/client.html#_said", "ml_workbench/serve/client.py"),
+            "ml_workbench.serve.client.checked_address": (
+                "serve/client.html#checked_address",
+                "ml_workbench/serve/client.py",
+            ),
+            "ml_workbench.serve.client.pause_after": (
+                "serve/client.html#pause_after",
+                "ml_workbench/serve/client.py",
+            ),
+            "ml_workbench.serve.client.posted": ("serve/client.html#posted", "ml_workbench/serve/client.py"),
+        },
         "ml_workbench.serve.deciding": {
             "ml_workbench.serve.deciding.Decider": (
                 "serve/deciding.html#decider",
@@ -9906,6 +10234,10 @@ d = {
             ),
             "ml_workbench.serve.following._follow": (
                 "serve/following.html#_follow",
+                "ml_workbench/serve/following.py",
+            ),
+            "ml_workbench.serve.following._outdated": (
+                "serve/following.html#_outdated",
                 "ml_workbench/serve/following.py",
             ),
             "ml_workbench.serve.following._refresh_online": (
