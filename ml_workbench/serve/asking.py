@@ -8,6 +8,7 @@ __all__ = ["AT_ONCE", "Nowhere", "post", "over_http", "decided_again"]
 # %% ../../nbs/serve/asking.ipynb #59c7539d
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -79,7 +80,8 @@ def over_http(
             {"unit": online.units[place], "features": online.row(place), "as_of": online.as_of.isoformat()}
             for place in places
         ]
-        by_name, by_features = asyncio.run(_both(app, named, along))
+        with ThreadPoolExecutor(1) as thread:  # a notebook has a loop of its own already
+            by_name, by_features = thread.submit(asyncio.run, _both(app, named, along)).result()
         yield from (
             one | {"score": other["score"], "value": other["value"]}
             for one, other in zip(by_name, by_features, strict=True)
