@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = [
     "REJECTED",
+    "BYTES",
     "LEVELS",
     "STATUS",
     "LOCK",
     "PING",
     "PAUSES",
     "set_aside",
+    "readmit",
     "Batch",
     "take",
     "clear",
@@ -49,8 +51,19 @@ import orjson
 from ..plan.errors import WorkbenchError
 from ..plan.settings import load_settings, working_folder
 from .delivery import DatabaseAway, Delivery, Refused
-from .segments import Frame, Position, Segment, closed, put, read, read_positions, segments, write_positions
-from .spool import Survey
+from .segments import (
+    Frame,
+    Position,
+    Segment,
+    closed,
+    framed,
+    put,
+    read,
+    read_positions,
+    segments,
+    write_positions,
+)
+from .spool import FILE, Survey, Writer
 
 # %% ../../nbs/serve/shipping.ipynb #9aecd1ca
 REJECTED = "rejected"
@@ -68,11 +81,30 @@ def set_aside(
     "Keep what cannot be shipped; raises `OSError`."
     path = folder / REJECTED / f"{name.removesuffix('.log')}-{offset:08d}.{kind}"
     path.parent.mkdir(exist_ok=True, mode=0o700)
-    put(path, orjson.dumps({"reason": reason, "from": name, "offset": offset}) + b"\n" + data)
+    put(path, orjson.dumps({"reason": reason, "from": name, "offset": offset}) + b"\n" + data, durable=True)
     return path
 
 
-# %% ../../nbs/serve/shipping.ipynb #e85dc4fc
+# %% ../../nbs/serve/shipping.ipynb #3676ef14
+def readmit(
+    folder: str | Path,  # the spool
+) -> int:  # how many
+    "Give records that were set aside back to be shipped; raises `OSError`. Damaged bytes stay where they are."
+    aside = sorted((Path(folder) / REJECTED).glob("*.record"))
+    writer = Writer(Path(folder), FILE)
+    for path in aside:
+        record = path.read_bytes().split(b"\n", 1)[1]
+        writer.append(framed(record, time.time_ns() // 1000))
+    writer.close()
+    for path in aside:
+        path.unlink()
+    return len(aside)
+
+
+# %% ../../nbs/serve/shipping.ipynb #a7ae4cd9
+BYTES = 6 << 20  # of a batch, about; as objects of Python they take several times as much
+
+
 class Batch(NamedTuple):
     "What goes to the database at a time."
 
@@ -89,37 +121,37 @@ def take(
     most: int,  # records, about
 ) -> Batch:
     "The next records of all files; raises `OSError`."
-    batch, filled = Batch([], {}, [], set()), {}
+    batch, rooms, more = Batch([], {}, [], set()), {}, False
     waiting = [
         each for each in segments(folder) if each.size > positions.get(each.path.name, Position()).offset
     ]
-    share = -(-most // max(1, len({each.instance for each in waiting})))
+    processes = max(1, len({each.instance for each in waiting}))
     for segment in waiting:
-        room = share - filled.get(segment.instance, 0)
-        with suppress(FileNotFoundError):  # somebody removed it
-            found = _stretch(segment, positions, room, batch)
-            filled[segment.instance] = filled.get(segment.instance, 0) + found
-    return batch._replace(more=any(count >= share for count in filled.values()))
+        room = rooms.setdefault(segment.instance, [-(-most // processes), BYTES // processes])
+        if min(room) > 0:
+            with suppress(FileNotFoundError):  # somebody removed it
+                _stretch(segment, positions, room, batch)
+        more |= min(room) <= 0
+    return batch._replace(more=more)
 
 
 # %% ../../nbs/serve/shipping.ipynb #44e7ab4d
-def _stretch(segment: Segment, positions: Mapping[str, Position], room: int, batch: Batch) -> int:
-    "Add records of one file; how many they were."
-    name = segment.path.name
-    (offset, before), found = positions.get(name, Position()), 0
+def _stretch(segment: Segment, positions: Mapping[str, Position], room: list[int], batch: Batch) -> None:
+    "Add records of one file, and take them off the room that its process has, in records and bytes."
+    name, before = segment.path.name, len(batch.taken)
+    offset, known = positions.get(name, Position())
     with segment.path.open("rb", buffering=0) as file:
-        while found < room and (some := read(file.fileno(), offset, most=room - found)):
+        while min(room) > 0 and (some := read(file.fileno(), offset, most=room[0])):
+            room[0], room[1] = room[0] - len(some), room[1] - (some[-1].end - offset)
             for frame in some:
                 if frame.start > offset:
                     batch.damaged.append((name, offset, frame.start))
                 offset = frame.end
                 batch.taken.append((name, frame))
-            found += len(some)
-    if found:
-        batch.positions[name] = Position(offset, before + found)
-    elif room > 0:
+    if found := len(batch.taken) - before:
+        batch.positions[name] = Position(offset, known + found)
+    else:
         batch.stuck.add(name)
-    return found
 
 
 # %% ../../nbs/serve/shipping.ipynb #2b98e258
@@ -237,6 +269,7 @@ class Shipper:
             os.close(lock)
             return False
         self._lock, self.positions = lock, read_positions(self.folder)
+        _tidy(self.folder)
         self.say("shipping", files=len(segments(self.folder)))
         return True
 
@@ -262,7 +295,15 @@ class Shipper:
         self.delivery.close()
 
 
-# %% ../../nbs/serve/shipping.ipynb #e89197cc
+# %% ../../nbs/serve/shipping.ipynb #728edded
+def _tidy(folder: Path) -> None:
+    "Remove what processes that died left half done: files that never got their name."
+    for path in (*folder.glob(".*.new"), *(folder / REJECTED).glob(".*.new")):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > 60:
+                path.unlink()
+
+
 def _same(file: int, path: Path) -> bool:
     "Whether a path still leads to an open file."
     with suppress(FileNotFoundError):

@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     "REMEDIES",
+    "MB",
     "FILE",
     "FILLING",
     "RUSH",
@@ -120,8 +121,9 @@ def sync_folder(
         os.close(file)
 
 
-# %% ../../nbs/serve/spool.ipynb #d8864996
-FILE = 8 << 20  # bytes of a file, then the next one begins
+# %% ../../nbs/serve/spool.ipynb #36d7f465
+MB = 1 << 20
+FILE = 8 * MB  # bytes of a file, then the next one begins
 
 
 class Writer:
@@ -160,6 +162,12 @@ class Writer:
         file = new_file(self.folder, name_of(self.instance, self._sequence + 1))
         self._leave(self._left)
         self._file, self._sequence, self._named = file, self._sequence + 1, True
+
+    def turn_if(self, name: str, size: int) -> None:
+        "Begin the next file, if nothing was written to this one beyond a size."
+        with self._lock:
+            if self._file >= 0 and 0 < self._size <= size and name == name_of(self.instance, self._sequence):
+                self.turn()
 
     def sync(self) -> None:
         "Bring everything that was appended to the disk."
@@ -442,8 +450,8 @@ def _kept(spool: Spool, line: bytes) -> bool:
         return False
     spool.refused += 1
     raise SpoolFull(
-        f"{spool.folder}: {spool._bound.used >> 20} of {spool._bound.limit >> 20} MB are waiting for the database, and "
-        "no more is taken; it empties by itself when the database is back, or raise spool_mb"
+        f"{spool.folder}: {spool._bound.used / MB:.1f} of {spool._bound.limit / MB:.1f} MB wait for the database or were "
+        "set aside (rejected/), and no more is taken; it empties by itself when the database is back, or raise spool_mb"
     )
 
 
@@ -451,7 +459,6 @@ def _synced_or_told(spool: Spool) -> None:
     "Bring everything to the disk."
     try:
         spool._writer.sync()
-        spool.errors.pop("sync", None)
     except OSError as error:
         told = untakeable(spool.folder, error)
         spool.errors["sync"] = str(told)
@@ -478,14 +485,21 @@ def refresh(
 ) -> None:
     "Look at the folder now."
     try:
+        if spool._bound.used > spool._bound.limit / 2:
+            _make_way(spool)
         spool._bound.weigh()
         spool._survey.look()
-        if "write" in spool.errors:
+        if spool.errors:
             _try(spool.folder)
-            del spool.errors["write"]
-        spool.errors.pop("look", None)
+        spool.errors.clear()
     except OSError as error:
         spool.errors["look"] = str(untakeable(spool.folder, error))
+
+
+def _make_way(spool: Spool) -> None:
+    "Leave a file that is in the database as a whole, so that it can go."
+    for name, position in read_positions(spool.folder).items():
+        spool._writer.turn_if(name, position.offset)
 
 
 def _try(folder: Path) -> None:
@@ -495,7 +509,7 @@ def _try(folder: Path) -> None:
         with path.open("wb") as file:
             file.write(bytes(4096))
             file.flush()
-            os.fsync(file.fileno())
+            os.fdatasync(file.fileno())
     finally:
         path.unlink(missing_ok=True)
 
