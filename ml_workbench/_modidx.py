@@ -9687,6 +9687,23 @@ d = {
             ),
             "ml_workbench.serve.asking.post": ("serve/asking.html#post", "ml_workbench/serve/asking.py"),
         },
+        "ml_workbench.serve.backlog": {
+            "ml_workbench.serve.backlog.Batch": ("serve/backlog.html#batch", "ml_workbench/serve/backlog.py"),
+            "ml_workbench.serve.backlog._stretch": (
+                "serve/backlog.html#_stretch",
+                "ml_workbench/serve/backlog.py",
+            ),
+            "ml_workbench.serve.backlog.clear": ("serve/backlog.html#clear", "ml_workbench/serve/backlog.py"),
+            "ml_workbench.serve.backlog.readmit": (
+                "serve/backlog.html#readmit",
+                "ml_workbench/serve/backlog.py",
+            ),
+            "ml_workbench.serve.backlog.set_aside": (
+                "serve/backlog.html#set_aside",
+                "ml_workbench/serve/backlog.py",
+            ),
+            "ml_workbench.serve.backlog.take": ("serve/backlog.html#take", "ml_workbench/serve/backlog.py"),
+        },
         "ml_workbench.serve.batch": {
             "ml_workbench.serve.batch.Feed": ("serve/batch.html#feed", "ml_workbench/serve/batch.py"),
             "ml_workbench.serve.batch.Feed.names": (
@@ -11068,10 +11085,6 @@ d = {
             "ml_workbench.serve.service.serve": ("serve/service.html#serve", "ml_workbench/serve/service.py"),
         },
         "ml_workbench.serve.shipping": {
-            "ml_workbench.serve.shipping.Batch": (
-                "serve/shipping.html#batch",
-                "ml_workbench/serve/shipping.py",
-            ),
             "ml_workbench.serve.shipping.Lines": (
                 "serve/shipping.html#lines",
                 "ml_workbench/serve/shipping.py",
@@ -11144,16 +11157,8 @@ d = {
                 "serve/shipping.html#_settle",
                 "ml_workbench/serve/shipping.py",
             ),
-            "ml_workbench.serve.shipping._stretch": (
-                "serve/shipping.html#_stretch",
-                "ml_workbench/serve/shipping.py",
-            ),
             "ml_workbench.serve.shipping._tidy": (
                 "serve/shipping.html#_tidy",
-                "ml_workbench/serve/shipping.py",
-            ),
-            "ml_workbench.serve.shipping.clear": (
-                "serve/shipping.html#clear",
                 "ml_workbench/serve/shipping.py",
             ),
             "ml_workbench.serve.shipping.command": (
@@ -11172,19 +11177,7 @@ d = {
                 "serve/shipping.html#read_status",
                 "ml_workbench/serve/shipping.py",
             ),
-            "ml_workbench.serve.shipping.readmit": (
-                "serve/shipping.html#readmit",
-                "ml_workbench/serve/shipping.py",
-            ),
             "ml_workbench.serve.shipping.run": ("serve/shipping.html#run", "ml_workbench/serve/shipping.py"),
-            "ml_workbench.serve.shipping.set_aside": (
-                "serve/shipping.html#set_aside",
-                "ml_workbench/serve/shipping.py",
-            ),
-            "ml_workbench.serve.shipping.take": (
-                "serve/shipping.html#take",
-                "ml_workbench/serve/shipping.py",
-            ),
             "ml_workbench.serve.shipping.tell": (
                 "serve/shipping.html#tell",
                 "ml_workbench/serve/shipping.py",
@@ -11267,75 +11260,27 @@ d = {
                 "serve/spool.html#survey.look",
                 "ml_workbench/serve/spool.py",
             ),
-            "ml_workbench.serve.spool.Writer": ("serve/spool.html#writer", "ml_workbench/serve/spool.py"),
-            "ml_workbench.serve.spool.Writer.__init__": (
-                "serve/spool.html#writer.__init__",
-                "ml_workbench/serve/spool.py",
-            ),
-            "ml_workbench.serve.spool.Writer._leave": (
-                "serve/spool.html#writer._leave",
-                "ml_workbench/serve/spool.py",
-            ),
-            "ml_workbench.serve.spool.Writer.append": (
-                "serve/spool.html#writer.append",
-                "ml_workbench/serve/spool.py",
-            ),
-            "ml_workbench.serve.spool.Writer.close": (
-                "serve/spool.html#writer.close",
-                "ml_workbench/serve/spool.py",
-            ),
-            "ml_workbench.serve.spool.Writer.sync": (
-                "serve/spool.html#writer.sync",
-                "ml_workbench/serve/spool.py",
-            ),
-            "ml_workbench.serve.spool.Writer.turn": (
-                "serve/spool.html#writer.turn",
-                "ml_workbench/serve/spool.py",
-            ),
-            "ml_workbench.serve.spool.Writer.turn_if": (
-                "serve/spool.html#writer.turn_if",
-                "ml_workbench/serve/spool.py",
-            ),
-            "ml_workbench.serve.spool._all_of": ("serve/spool.html#_all_of", "ml_workbench/serve/spool.py"),
             "ml_workbench.serve.spool._attend": ("serve/spool.html#_attend", "ml_workbench/serve/spool.py"),
             "ml_workbench.serve.spool._begun": ("serve/spool.html#_begun", "ml_workbench/serve/spool.py"),
             "ml_workbench.serve.spool._kept": ("serve/spool.html#_kept", "ml_workbench/serve/spool.py"),
-            "ml_workbench.serve.spool._leave_torn": (
-                "serve/spool.html#_leave_torn",
-                "ml_workbench/serve/spool.py",
-            ),
             "ml_workbench.serve.spool._lines": ("serve/spool.html#_lines", "ml_workbench/serve/spool.py"),
             "ml_workbench.serve.spool._make_way": (
                 "serve/spool.html#_make_way",
                 "ml_workbench/serve/spool.py",
             ),
             "ml_workbench.serve.spool._stands": ("serve/spool.html#_stands", "ml_workbench/serve/spool.py"),
-            "ml_workbench.serve.spool._synced": ("serve/spool.html#_synced", "ml_workbench/serve/spool.py"),
             "ml_workbench.serve.spool._synced_or_told": (
                 "serve/spool.html#_synced_or_told",
                 "ml_workbench/serve/spool.py",
             ),
             "ml_workbench.serve.spool._time_at": ("serve/spool.html#_time_at", "ml_workbench/serve/spool.py"),
             "ml_workbench.serve.spool._try": ("serve/spool.html#_try", "ml_workbench/serve/spool.py"),
-            "ml_workbench.serve.spool.new_file": ("serve/spool.html#new_file", "ml_workbench/serve/spool.py"),
             "ml_workbench.serve.spool.open_spool": (
                 "serve/spool.html#open_spool",
                 "ml_workbench/serve/spool.py",
             ),
             "ml_workbench.serve.spool.refresh": ("serve/spool.html#refresh", "ml_workbench/serve/spool.py"),
-            "ml_workbench.serve.spool.sync_folder": (
-                "serve/spool.html#sync_folder",
-                "ml_workbench/serve/spool.py",
-            ),
-            "ml_workbench.serve.spool.untakeable": (
-                "serve/spool.html#untakeable",
-                "ml_workbench/serve/spool.py",
-            ),
             "ml_workbench.serve.spool.weight": ("serve/spool.html#weight", "ml_workbench/serve/spool.py"),
-            "ml_workbench.serve.spool.write_whole": (
-                "serve/spool.html#write_whole",
-                "ml_workbench/serve/spool.py",
-            ),
         },
         "ml_workbench.serve.standing": {
             "ml_workbench.serve.standing.in_force": (
@@ -11506,6 +11451,68 @@ d = {
             "ml_workbench.serve.targets.open_target": (
                 "serve/targets.html#open_target",
                 "ml_workbench/serve/targets.py",
+            ),
+        },
+        "ml_workbench.serve.writing": {
+            "ml_workbench.serve.writing.Writer": (
+                "serve/writing.html#writer",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing.Writer.__init__": (
+                "serve/writing.html#writer.__init__",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing.Writer._leave": (
+                "serve/writing.html#writer._leave",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing.Writer.append": (
+                "serve/writing.html#writer.append",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing.Writer.close": (
+                "serve/writing.html#writer.close",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing.Writer.sync": (
+                "serve/writing.html#writer.sync",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing.Writer.turn": (
+                "serve/writing.html#writer.turn",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing.Writer.turn_if": (
+                "serve/writing.html#writer.turn_if",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing._all_of": (
+                "serve/writing.html#_all_of",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing._leave_torn": (
+                "serve/writing.html#_leave_torn",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing._synced": (
+                "serve/writing.html#_synced",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing.new_file": (
+                "serve/writing.html#new_file",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing.sync_folder": (
+                "serve/writing.html#sync_folder",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing.untakeable": (
+                "serve/writing.html#untakeable",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing.write_whole": (
+                "serve/writing.html#write_whole",
+                "ml_workbench/serve/writing.py",
             ),
         },
     },

@@ -4,18 +4,11 @@
 
 # %% auto #0
 __all__ = [
-    "REJECTED",
-    "BYTES",
     "LEVELS",
     "STATUS",
     "LOCK",
     "PING",
     "PAUSES",
-    "set_aside",
-    "readmit",
-    "Batch",
-    "take",
-    "clear",
     "Lines",
     "Shipping",
     "read_status",
@@ -39,143 +32,21 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from ..plan.errors import WorkbenchError
 from ..plan.settings import load_settings, working_folder
+from .backlog import REJECTED, Batch, clear, set_aside, take
 from .delivery import DatabaseAway, Delivery, Refused
-from .segments import (
-    Frame,
-    Position,
-    Segment,
-    closed,
-    framed,
-    put,
-    read,
-    read_positions,
-    segments,
-    write_positions,
-)
-from .spool import FILE, Survey, Writer
-
-# %% ../../nbs/serve/shipping.ipynb #9aecd1ca
-REJECTED = "rejected"
-
-
-def set_aside(
-    folder: Path,  # the spool
-    name: str,  # of the file it was in
-    offset: int,  # where
-    data: bytes,
-    *,
-    reason: str,
-    kind: str,  # 'record' or 'damaged'
-) -> Path:
-    "Keep what cannot be shipped; raises `OSError`."
-    path = folder / REJECTED / f"{name.removesuffix('.log')}-{offset:08d}.{kind}"
-    path.parent.mkdir(exist_ok=True, mode=0o700)
-    put(path, orjson.dumps({"reason": reason, "from": name, "offset": offset}) + b"\n" + data, durable=True)
-    return path
-
-
-# %% ../../nbs/serve/shipping.ipynb #3676ef14
-def readmit(
-    folder: str | Path,  # the spool
-) -> int:  # how many
-    "Give records that were set aside back to be shipped; raises `OSError`. Damaged bytes stay where they are."
-    aside = sorted((Path(folder) / REJECTED).glob("*.record"))
-    writer = Writer(Path(folder), FILE)
-    for path in aside:
-        record = path.read_bytes().split(b"\n", 1)[1]
-        writer.append(framed(record, time.time_ns() // 1000))
-    writer.close()
-    for path in aside:
-        path.unlink()
-    return len(aside)
-
-
-# %% ../../nbs/serve/shipping.ipynb #a7ae4cd9
-BYTES = 6 << 20  # of a batch, about; as objects of Python they take several times as much
-
-
-class Batch(NamedTuple):
-    "What goes to the database at a time."
-
-    taken: list[tuple[str, Frame]]  # the name of a file, and a record
-    positions: dict[str, Position]  # when it is there
-    damaged: list[tuple[str, int, int]]  # stretches of files that are no record
-    stuck: set[str]  # files in which no further record is found
-    more: bool = False  # whether something was left for the next one
-
-
-def take(
-    folder: Path,  # the spool
-    positions: Mapping[str, Position],  # how far the database is
-    most: int,  # records, about
-) -> Batch:
-    "The next records of all files; raises `OSError`."
-    batch, rooms, more = Batch([], {}, [], set()), {}, False
-    waiting = [
-        each for each in segments(folder) if each.size > positions.get(each.path.name, Position()).offset
-    ]
-    processes = max(1, len({each.instance for each in waiting}))
-    for segment in waiting:
-        room = rooms.setdefault(segment.instance, [-(-most // processes), BYTES // processes])
-        if min(room) > 0:
-            with suppress(FileNotFoundError):  # somebody removed it
-                _stretch(segment, positions, room, batch)
-        more |= min(room) <= 0
-    return batch._replace(more=more)
-
-
-# %% ../../nbs/serve/shipping.ipynb #44e7ab4d
-def _stretch(segment: Segment, positions: Mapping[str, Position], room: list[int], batch: Batch) -> None:
-    "Add records of one file, and take them off the room that its process has, in records and bytes."
-    name, before = segment.path.name, len(batch.taken)
-    offset, known = positions.get(name, Position())
-    with segment.path.open("rb", buffering=0) as file:
-        while min(room) > 0 and (some := read(file.fileno(), offset, most=room[0])):
-            room[0], room[1] = room[0] - len(some), room[1] - (some[-1].end - offset)
-            for frame in some:
-                if frame.start > offset:
-                    batch.damaged.append((name, offset, frame.start))
-                offset = frame.end
-                batch.taken.append((name, frame))
-    if found := len(batch.taken) - before:
-        batch.positions[name] = Position(offset, known + found)
-    else:
-        batch.stuck.add(name)
-
-
-# %% ../../nbs/serve/shipping.ipynb #2b98e258
-def clear(
-    folder: Path,  # the spool
-    positions: Mapping[str, Position],  # how far the database is
-    stuck: Collection[str] = (),  # files in which no further record was found
-) -> list[Path]:  # what was set aside
-    "Remove files that are in the database as a whole; raises `OSError`."
-    aside = []
-    for segment in segments(folder):
-        name = segment.path.name
-        offset = positions.get(name, Position()).offset
-        with suppress(FileNotFoundError), segment.path.open("rb", buffering=0) as file:
-            if (segment.size > offset and name not in stuck) or not closed(file.fileno()):
-                continue
-            if rest := max(0, file.seek(0, os.SEEK_END) - offset):  # nobody writes it any more: now or never
-                if read(file.fileno(), offset):
-                    continue
-                tail = os.pread(file.fileno(), rest, offset)
-                aside.append(set_aside(folder, name, offset, tail, reason="no whole record", kind="damaged"))
-            segment.path.unlink()
-    return aside
-
+from .segments import Position, put, read_positions, segments, write_positions
+from .spool import Survey
 
 # %% ../../nbs/serve/shipping.ipynb #f56a5849
 LEVELS = ("debug", "info", "warning", "error")

@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from ml_workbench.database.connections import address, connected, transaction
 from ml_workbench.database.schema import upgrade
 from ml_workbench.serve import shipping as module
+from ml_workbench.serve.backlog import REJECTED, readmit
 from ml_workbench.serve.delivery import DatabaseAway, Delivery, Refused
 from ml_workbench.serve.segments import POSITIONS, framed, name_of, read_positions, segments
-from ml_workbench.serve.shipping import REJECTED, Shipper, Stop, failed, read_status, run, tell
+from ml_workbench.serve.shipping import Shipper, Stop, failed, read_status, run, tell
 from ml_workbench.serve.spool import Spool
 
 MB = 1 << 20
@@ -389,7 +390,7 @@ def test_records_set_aside_are_given_another_chance_when_the_mistake_is_mended(
         assert len(served(url)) == 1
         (mended,) = [each for each in (folder / REJECTED).iterdir() if b'"d2"' in each.read_bytes()]
         mended.write_bytes(mended.read_bytes().replace(b'"action":null', b'"action":"offer"'))
-        assert module.readmit(folder) == 2 and module.readmit(folder) == 0
+        assert readmit(folder) == 2 and readmit(folder) == 0
         drained(ship)
     assert served(url) == ["d1", "d2"] and segments(folder) == []
     assert len(list((folder / REJECTED).iterdir())) == 1
@@ -398,7 +399,7 @@ def test_records_set_aside_are_given_another_chance_when_the_mistake_is_mended(
 def test_large_records_are_shipped_a_few_at_a_time(
     folder: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BYTES", 100_000)
+    monkeypatch.setattr("ml_workbench.serve.backlog.BYTES", 100_000)
     monkeypatch.setattr("ml_workbench.serve.segments.PIECE", 50_000)
     spooled(folder, *(record(f"d{number}", features="x" * 40_000) for number in range(9)))
     steps = 1
