@@ -187,8 +187,7 @@ def _taken_in(answering: Answering, found: dict[str, Any]) -> Response:
     "Record outcomes, all of a request or none."
     given = found.get("outcomes", [found]) if found else [found]
     if not isinstance(given, list) or len(given) > answering.most:
-        kind = "too-large" if isinstance(given, list) else "invalid"
-        raise Problem(kind, f"outcomes must be a list of at most {answering.most:,}")
+        raise Problem("invalid", f"outcomes must be a list of at most {answering.most:,}")
     try:
         rows = outcome_records(given, now=datetime.now(UTC).replace(tzinfo=None))
     except RecordError as error:
