@@ -10518,6 +10518,10 @@ d = {
                 "serve/listing.html#ranking",
                 "ml_workbench/serve/listing.py",
             ),
+            "ml_workbench.serve.listing._best_first": (
+                "serve/listing.html#_best_first",
+                "ml_workbench/serve/listing.py",
+            ),
             "ml_workbench.serve.listing._number": (
                 "serve/listing.html#_number",
                 "ml_workbench/serve/listing.py",
@@ -11036,6 +11040,10 @@ d = {
                 "serve/scoring.html#_encoded",
                 "ml_workbench/serve/scoring.py",
             ),
+            "ml_workbench.serve.scoring._encoded_batches": (
+                "serve/scoring.html#_encoded_batches",
+                "ml_workbench/serve/scoring.py",
+            ),
             "ml_workbench.serve.scoring.ahead": ("serve/scoring.html#ahead", "ml_workbench/serve/scoring.py"),
             "ml_workbench.serve.scoring.batch_matrix": (
                 "serve/scoring.html#batch_matrix",
@@ -11489,6 +11497,10 @@ d = {
                 "ml_workbench/serve/targets.py",
             ),
             "ml_workbench.serve.targets._fits": ("serve/targets.html#_fits", "ml_workbench/serve/targets.py"),
+            "ml_workbench.serve.targets._locked": (
+                "serve/targets.html#_locked",
+                "ml_workbench/serve/targets.py",
+            ),
             "ml_workbench.serve.targets._options": (
                 "serve/targets.html#_options",
                 "ml_workbench/serve/targets.py",
