@@ -30,6 +30,7 @@ import click
 from .. import __version__
 from ..plan.errors import WorkbenchError
 from .deploys import deploy, history, pause, promote, ramp, resume, rollback
+from .driving import drive_command
 from .experiments import experiment
 from .guard import guard
 from .outcomes import outcomes
@@ -250,6 +251,7 @@ for _command in (
     score_command,
     serve_command,
     outcomes,
+    drive_command,
 ):
     cli.add_command(_command)
 
