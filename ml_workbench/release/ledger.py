@@ -126,10 +126,7 @@ class Ledger(AbstractContextManager):
         limit: int | None = None,  # how many; all when omitted
     ) -> list[Line]:
         "The newest lines, the last one first, damaged ones included."
-        table = table_of("ledger")
-        with transaction(self.engine, reading=True) as connection:
-            rows = connection.execute(sa.select(table).order_by(table.c.line.desc()).limit(limit))
-            return [Line(**row) for row in rows.mappings()]
+        return _newest(self.engine, limit)
 
     def write(
         self,
@@ -162,6 +159,14 @@ def _is_there(engine: sa.Engine) -> bool:
         return False
     with transaction(engine, reading=True) as connection:
         return sa.inspect(connection).has_table("ledger")
+
+
+def _newest(engine: sa.Engine, limit: int | None) -> list[Line]:
+    "Lines, the last one first."
+    table = table_of("ledger")
+    with transaction(engine, reading=True) as connection:
+        rows = connection.execute(sa.select(table).order_by(table.c.line.desc()).limit(limit))
+        return [Line(**row) for row in rows.mappings()]
 
 
 def _last(connection: sa.Connection) -> int:

@@ -206,7 +206,7 @@ def _check_identities(rows: "pa.Table") -> None:
     twice = counted.filter(pc.greater(counted["count_all"], 1)).sort_by([("event_id", "ascending")])
     if len(twice):
         raise RecordError(
-            f"{len(twice):,} events are there more than once and not the same, like {twice['event_id'][0].as_py()!r}: "
+            f"{twice['event_id'][0].as_py()!r} is told in more than one way, as are {len(twice) - 1:,} others: "
             "an event needs an event_id of its own"
         )
 
@@ -343,7 +343,10 @@ def _moment(_context: Any, _parameter: Any, text: str | None) -> datetime | None
 
 @click.group()
 def outcomes() -> None:
-    """Bring in what units did after they were decided about."""
+    """Bring in what units did after they were decided about.
+
+    Example: ml-workbench outcomes import baskets.parquet --outcome basket
+    """
 
 
 @outcomes.command("import")

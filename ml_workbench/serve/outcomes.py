@@ -48,7 +48,7 @@ def _name(value: Any) -> str:
         raise ValueError("the name is empty")
     if len(value) > LONGEST:
         raise ValueError(f"a name has at most {LONGEST} characters, this one has {len(value):,}")
-    if "\0" in value or not value.isascii() and value.encode(errors="ignore").decode() != value:
+    if "\0" in value or value.encode(errors="ignore").decode() != value:
         raise ValueError(f"{_shown(value)} holds a character that no database takes")
     return value
 
@@ -129,10 +129,11 @@ def outcome_records(
         Any
     ],  # objects with outcome, event_id, unit, occurred_at, and perhaps value and recorded_at
     *,
-    now: datetime,  # when they came in, for those that do not say it
+    now: datetime | None = None,  # when they came in, for those that do not say it; now, in UTC, when omitted
 ) -> list[dict[str, Any]]:  # rows of table 'outcomes', for a record of the spool
     "Outcomes as they are kept; raises `OutcomeError` for the first that cannot be."
     rows, seen, aware = [], {}, None
+    now = now or datetime.now(UTC)
     for position, each in enumerate(given, 1):
         row = _read(position, each)
         aware = _one_clock(position, row, aware)

@@ -1,10 +1,9 @@
 """Who signed is known for certain, who must have signed is asked for, and a key is never shown."""
 
 import base64
+from itertools import product
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ml_workbench.plan.errors import ReleaseError, SettingsError
 from ml_workbench.release.signing import (
@@ -95,16 +94,13 @@ def test_a_damaged_signature_is_one_readable_line(damaged: bytes):
     assert "\n" not in str(told.value)
 
 
-@settings(max_examples=150, deadline=None)
-@given(place=st.integers(0, len(BY_ANN) - 2), bit=st.integers(0, 7))
-def test_no_bit_of_a_signature_can_be_turned(place: int, bit: int):
-    turned = bytearray(BY_ANN)
-    turned[place] ^= 1 << bit
-    try:
-        who = check_signature(bytes(turned), MANIFEST, (ANN.public,))
-    except ReleaseError:
-        return
-    pytest.fail(f"accepted as signed by {who}")
+def test_no_bit_of_a_signature_can_be_turned():
+    "Not even those that Base64 does not look at."
+    for place, bit in product(range(len(BY_ANN)), range(8)):
+        turned = bytearray(BY_ANN)
+        turned[place] ^= 1 << bit
+        with pytest.raises(ReleaseError):
+            check_signature(bytes(turned), MANIFEST, (ANN.public,))
 
 
 @pytest.mark.parametrize(

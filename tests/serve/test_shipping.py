@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from ml_workbench.database.connections import address, connected, transaction
 from ml_workbench.database.schema import upgrade
 from ml_workbench.serve import shipping as module
+from ml_workbench.serve.backlog import REJECTED, readmit
 from ml_workbench.serve.delivery import DatabaseAway, Delivery, Refused
 from ml_workbench.serve.segments import POSITIONS, framed, name_of, read_positions, segments
-from ml_workbench.serve.shipping import REJECTED, Shipper, Stop, failed, read_status, run, tell
+from ml_workbench.serve.shipping import Shipper, Stop, failed, read_status, run, tell
 from ml_workbench.serve.spool import Spool
 
 MB = 1 << 20
@@ -378,6 +379,42 @@ def test_a_torn_tail_goes_aside_and_damage_in_the_middle_keeps_nobody_out(folder
     assert served(url) == ["d0", "d2", "d9"] and segments(folder) == []
     kept = sorted(each.read_bytes().split(b"\n", 1)[1] for each in (folder / REJECTED).iterdir())
     assert kept == sorted([lines[1], lines[3][:-9]])
+
+
+def test_records_set_aside_are_given_another_chance_when_the_mistake_is_mended(
+    folder: Path, url: str
+) -> None:
+    spooled(folder, record("d1"), record("d2", action=None), b"poison")
+    with shipper(folder, url) as ship:
+        drained(ship)
+        assert len(served(url)) == 1
+        (mended,) = [each for each in (folder / REJECTED).iterdir() if b'"d2"' in each.read_bytes()]
+        mended.write_bytes(mended.read_bytes().replace(b'"action":null', b'"action":"offer"'))
+        assert readmit(folder) == 2 and readmit(folder) == 0
+        drained(ship)
+    assert served(url) == ["d1", "d2"] and segments(folder) == []
+    assert len(list((folder / REJECTED).iterdir())) == 1
+
+
+def test_large_records_are_shipped_a_few_at_a_time(
+    folder: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ml_workbench.serve.backlog.BYTES", 100_000)
+    monkeypatch.setattr("ml_workbench.serve.segments.PIECE", 50_000)
+    spooled(folder, *(record(f"d{number}", features="x" * 40_000) for number in range(9)))
+    steps = 1
+    with shipper(folder, url) as ship:
+        while ship.step():
+            steps += 1
+    assert steps > 2 and len(served(url)) == 9
+
+
+def test_what_died_before_it_got_its_name_is_removed(folder: Path, url: str) -> None:
+    for name, age in ((".old.log.new", 100), (".fresh.log.new", 0)):
+        (folder / name).touch()
+        os.utime(folder / name, (time.time() - age,) * 2)
+    with shipper(folder, url):
+        assert {each.name for each in folder.iterdir()} == {".fresh.log.new", module.LOCK}
 
 
 # Who is killed.
