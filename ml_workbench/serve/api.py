@@ -343,20 +343,21 @@ def recorded(
         with transaction(follower.engine, reading=True) as connection:
             row = connection.execute(sa.select(table).where(table.c.decision_id == name)).mappings().first()
         if row is not None:
-            return orjson.dumps({"recorded": True, **_told(dict(row))})
+            return orjson.dumps({"recorded": True, **_told(row)})
     except WorkbenchError:
         pass  # away: what waits for it may still be told
     waiting = answering.spool.find(name)
     return None if waiting is None else orjson.dumps({"recorded": False, **_told(waiting)})
 
 
-def _told(row: dict[str, Any]) -> dict[str, Any]:
+def _told(row: Mapping[str, Any]) -> dict[str, Any]:
     "A row of the table as a client is told it."
     import orjson
 
+    told = {str(name): value for name, value in row.items()}  # a driver's names are more than texts
     for name in ("features", "shadows"):
-        row[name] = orjson.loads(row[name]) if isinstance(row.get(name), str) else row.get(name)
-    return row
+        told[name] = orjson.loads(told[name]) if isinstance(told.get(name), str) else told.get(name)
+    return told
 
 
 # %% ../../nbs/serve/api.ipynb #881f86ac
