@@ -8547,6 +8547,7 @@ d = {
             "ml_workbench.run.cli.compare": ("run/cli.html#compare", "ml_workbench/run/cli.py"),
             "ml_workbench.run.cli.export": ("run/cli.html#export", "ml_workbench/run/cli.py"),
             "ml_workbench.run.cli.gate": ("run/cli.html#gate", "ml_workbench/run/cli.py"),
+            "ml_workbench.run.cli.lacking": ("run/cli.html#lacking", "ml_workbench/run/cli.py"),
             "ml_workbench.run.cli.main": ("run/cli.html#main", "ml_workbench/run/cli.py"),
             "ml_workbench.run.cli.stage": ("run/cli.html#stage", "ml_workbench/run/cli.py"),
             "ml_workbench.run.cli.tune": ("run/cli.html#tune", "ml_workbench/run/cli.py"),
