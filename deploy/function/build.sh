@@ -34,7 +34,7 @@ if [ -n "${STORE:-}" ]; then
 fi
 
 # What no function runs, and what would make two builds differ.
-rm -rf "$folder/bin" "$folder/.lock" "$folder/numpy/_core/include" "$folder/numpy/f2py"
+rm -rf "${folder:?}/bin" "$folder/.lock" "$folder/numpy/_core/include" "$folder/numpy/f2py"
 find "$folder" -type d \( -name tests -o -name __pycache__ \) -prune -exec rm -rf {} +
 find "$folder" -type f \( -name '*.pyi' -o -name '*.c' -o -name '*.h' -o -name '*.pyx' -o -name '*.pxd' \
     -o -path '*.dist-info/RECORD' -o -path '*.dist-info/direct_url.json' -o -path '*.dist-info/uv_*.json' \) -delete
