@@ -26,8 +26,9 @@ uv pip install --quiet "${target[@]}" --only-binary :all: --require-hashes --con
     --requirements "$here/pyproject.toml" --extra function
 uv pip install --quiet "${target[@]}" --no-deps "$build"/*.whl
 if [ -n "${EXTRA:-}" ]; then
+    uv pip freeze --path "$folder" | grep == >"$build/installed.txt" # it moves nothing of what is locked
     # shellcheck disable=SC2086 # several packages are several words
-    uv pip install --quiet "${target[@]}" --only-binary :all: --constraints "$here/requirements.lock" $EXTRA
+    uv pip install --quiet "${target[@]}" --only-binary :all: --constraints "$build/installed.txt" $EXTRA
 fi
 if [ -n "${STORE:-}" ]; then
     cp -R "$STORE" "$folder/store"
@@ -40,7 +41,7 @@ find "$folder" -type f \( -name '*.pyi' -o -name '*.c' -o -name '*.h' -o -name '
     -o -path '*.dist-info/RECORD' -o -path '*.dist-info/direct_url.json' -o -path '*.dist-info/uv_*.json' \) -delete
 
 # The folder is read-only where it runs: without bytecode every cold start would compile it, and take a second more.
-if command -v "python$version" >/dev/null; then
+if "python$version" -c "" 2>/dev/null; then
     "python$version" -m compileall -q -s "$folder" -p /var/task --invalidation-mode unchecked-hash "$folder"
 else
     echo "python$version is not here: no bytecode in the package, cold starts take a second more" >&2

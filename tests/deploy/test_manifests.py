@@ -10,14 +10,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from ml_workbench.plan.settings import SECRETS, Settings
-from ml_workbench.run.cli import cli
 from ml_workbench.serve.admission import OPEN
+from tests.deploy.documents import options_of, settings_named, shown_commands
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -109,27 +108,6 @@ def test_systemd_takes_the_unit_and_finds_it_locked_in(tmp_path):
 
 
 # Held against the program ----------------------------------------------------------------------------------
-
-
-def options_of(words: list[str]) -> None:
-    "Assert that a command of ours exists with these options."
-    command: Any = cli
-    words = list(words)
-    while words and words[0] in getattr(command, "commands", {}):
-        command = command.commands[words.pop(0)]
-    assert command is not cli, f"no such command: {words}"
-    known = {option for parameter in command.params for option in parameter.opts}
-    assert {word.split("=")[0] for word in words if word.startswith("--")} <= known, words
-
-
-def shown_commands(text: str) -> list[list[str]]:
-    "Every `ml-workbench …` in a script."
-    found = re.findall(r"ml-workbench ((?:[a-z]+ ?)+(?:[^\n;&|#`]*))", text)
-    return [shlex.split(re.sub(r'"\$\([^)]*\)"|"?\$+\w+"?', "X", line), posix=True) for line in found]
-
-
-def settings_named(text: str) -> set[str]:
-    return {name.lower() for name in re.findall(r"\bMLW_([A-Z_]+)", text) if not name.startswith("TEST_")}
 
 
 @pytest.mark.parametrize(
