@@ -9574,6 +9574,10 @@ d = {
                 "serve/answering.html#answering.outcomes",
                 "ml_workbench/serve/answering.py",
             ),
+            "ml_workbench.serve.answering.Answering.read": (
+                "serve/answering.html#answering.read",
+                "ml_workbench/serve/answering.py",
+            ),
             "ml_workbench.serve.answering.Names": (
                 "serve/answering.html#names",
                 "ml_workbench/serve/answering.py",
@@ -9606,6 +9610,18 @@ d = {
                 "serve/answering.html#response",
                 "ml_workbench/serve/answering.py",
             ),
+            "ml_workbench.serve.answering.Sent": (
+                "serve/answering.html#sent",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering._answers": (
+                "serve/answering.html#_answers",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering._before": (
+                "serve/answering.html#_before",
+                "ml_workbench/serve/answering.py",
+            ),
             "ml_workbench.serve.answering._counted": (
                 "serve/answering.html#_counted",
                 "ml_workbench/serve/answering.py",
@@ -9616,6 +9632,10 @@ d = {
             ),
             "ml_workbench.serve.answering._merged": (
                 "serve/answering.html#_merged",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering._read": (
+                "serve/answering.html#_read",
                 "ml_workbench/serve/answering.py",
             ),
             "ml_workbench.serve.answering._record": (
@@ -9630,6 +9650,10 @@ d = {
                 "serve/answering.html#_taken_in",
                 "ml_workbench/serve/answering.py",
             ),
+            "ml_workbench.serve.answering.answered_together": (
+                "serve/answering.html#answered_together",
+                "ml_workbench/serve/answering.py",
+            ),
             "ml_workbench.serve.answering.refusal": (
                 "serve/answering.html#refusal",
                 "ml_workbench/serve/answering.py",
@@ -9641,8 +9665,25 @@ d = {
                 "serve/api.html#entrance.__call__",
                 "ml_workbench/serve/api.py",
             ),
+            "ml_workbench.serve.api.Entrance.__post_init__": (
+                "serve/api.html#entrance.__post_init__",
+                "ml_workbench/serve/api.py",
+            ),
             "ml_workbench.serve.api.Entrance._body": (
                 "serve/api.html#entrance._body",
+                "ml_workbench/serve/api.py",
+            ),
+            "ml_workbench.serve.api.Entrance._decided": (
+                "serve/api.html#entrance._decided",
+                "ml_workbench/serve/api.py",
+            ),
+            "ml_workbench.serve.api.Gathering": ("serve/api.html#gathering", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.Gathering._answer": (
+                "serve/api.html#gathering._answer",
+                "ml_workbench/serve/api.py",
+            ),
+            "ml_workbench.serve.api.Gathering.answer": (
+                "serve/api.html#gathering.answer",
                 "ml_workbench/serve/api.py",
             ),
             "ml_workbench.serve.api.Passage": ("serve/api.html#passage", "ml_workbench/serve/api.py"),
@@ -9804,12 +9845,12 @@ d = {
                 "serve/deciding.html#decider.__init__",
                 "ml_workbench/serve/deciding.py",
             ),
-            "ml_workbench.serve.deciding.Decider._intake": (
-                "serve/deciding.html#decider._intake",
-                "ml_workbench/serve/deciding.py",
-            ),
             "ml_workbench.serve.deciding.Decider.decide": (
                 "serve/deciding.html#decider.decide",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Decider.decide_many": (
+                "serve/deciding.html#decider.decide_many",
                 "ml_workbench/serve/deciding.py",
             ),
             "ml_workbench.serve.deciding.Decision": (
@@ -9844,6 +9885,10 @@ d = {
                 "serve/deciding.html#known",
                 "ml_workbench/serve/deciding.py",
             ),
+            "ml_workbench.serve.deciding.Part": (
+                "serve/deciding.html#part",
+                "ml_workbench/serve/deciding.py",
+            ),
             "ml_workbench.serve.deciding.Row": ("serve/deciding.html#row", "ml_workbench/serve/deciding.py"),
             "ml_workbench.serve.deciding.Said": (
                 "serve/deciding.html#said",
@@ -9852,6 +9897,10 @@ d = {
             "ml_workbench.serve.deciding.Way": ("serve/deciding.html#way", "ml_workbench/serve/deciding.py"),
             "ml_workbench.serve.deciding._cluster": (
                 "serve/deciding.html#_cluster",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._decided": (
+                "serve/deciding.html#_decided",
                 "ml_workbench/serve/deciding.py",
             ),
             "ml_workbench.serve.deciding._decision": (
@@ -9886,16 +9935,20 @@ d = {
                 "serve/deciding.html#_prediction",
                 "ml_workbench/serve/deciding.py",
             ),
+            "ml_workbench.serve.deciding._prepared": (
+                "serve/deciding.html#_prepared",
+                "ml_workbench/serve/deciding.py",
+            ),
             "ml_workbench.serve.deciding._ranking": (
                 "serve/deciding.html#_ranking",
                 "ml_workbench/serve/deciding.py",
             ),
-            "ml_workbench.serve.deciding._score": (
-                "serve/deciding.html#_score",
-                "ml_workbench/serve/deciding.py",
-            ),
             "ml_workbench.serve.deciding._scored": (
                 "serve/deciding.html#_scored",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._scores": (
+                "serve/deciding.html#_scores",
                 "ml_workbench/serve/deciding.py",
             ),
             "ml_workbench.serve.deciding._told": (
@@ -9914,12 +9967,20 @@ d = {
                 "serve/deciding.html#design_of",
                 "ml_workbench/serve/deciding.py",
             ),
+            "ml_workbench.serve.deciding.intake_of": (
+                "serve/deciding.html#intake_of",
+                "ml_workbench/serve/deciding.py",
+            ),
             "ml_workbench.serve.deciding.known_units": (
                 "serve/deciding.html#known_units",
                 "ml_workbench/serve/deciding.py",
             ),
             "ml_workbench.serve.deciding.matrix_of": (
                 "serve/deciding.html#matrix_of",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.saved_together": (
+                "serve/deciding.html#saved_together",
                 "ml_workbench/serve/deciding.py",
             ),
             "ml_workbench.serve.deciding.ways_of": (
@@ -10458,6 +10519,10 @@ d = {
                 "serve/listing.html#ranking",
                 "ml_workbench/serve/listing.py",
             ),
+            "ml_workbench.serve.listing._best_first": (
+                "serve/listing.html#_best_first",
+                "ml_workbench/serve/listing.py",
+            ),
             "ml_workbench.serve.listing._number": (
                 "serve/listing.html#_number",
                 "ml_workbench/serve/listing.py",
@@ -10976,6 +11041,10 @@ d = {
                 "serve/scoring.html#_encoded",
                 "ml_workbench/serve/scoring.py",
             ),
+            "ml_workbench.serve.scoring._encoded_batches": (
+                "serve/scoring.html#_encoded_batches",
+                "ml_workbench/serve/scoring.py",
+            ),
             "ml_workbench.serve.scoring.ahead": ("serve/scoring.html#ahead", "ml_workbench/serve/scoring.py"),
             "ml_workbench.serve.scoring.batch_matrix": (
                 "serve/scoring.html#batch_matrix",
@@ -11429,6 +11498,10 @@ d = {
                 "ml_workbench/serve/targets.py",
             ),
             "ml_workbench.serve.targets._fits": ("serve/targets.html#_fits", "ml_workbench/serve/targets.py"),
+            "ml_workbench.serve.targets._locked": (
+                "serve/targets.html#_locked",
+                "ml_workbench/serve/targets.py",
+            ),
             "ml_workbench.serve.targets._options": (
                 "serve/targets.html#_options",
                 "ml_workbench/serve/targets.py",

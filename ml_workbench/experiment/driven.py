@@ -18,7 +18,8 @@ __all__ = [
     "driven_report",
 ]
 
-# %% ../../nbs/experiment/driven.ipynb #cd5074cc
+# %% ../../nbs/experiment/driven.ipynb #fb13c523
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -133,8 +134,11 @@ def as_frame(
         parts.append(pd.DataFrame({schema.entity: each.units, schema.time: each.as_of} | columns))
     rows = pd.concat(parts, ignore_index=True)
     numbers = [name for name in schema.of_kind("number") if name in rows]
-    rows[schema.time] = rows[schema.time].astype("datetime64[us]")
-    return rows.astype(dict.fromkeys(numbers, np.float64) | {schema.entity: object})
+    whole = all(
+        re.fullmatch("0|[1-9][0-9]{0,17}", unit) for unit in rows[schema.entity]
+    )  # sorted as numbers then
+    kinds = {schema.entity: np.int64 if whole else object, schema.time: "datetime64[us]"}
+    return rows.astype(dict.fromkeys(numbers, np.float64) | kinds)
 
 
 # %% ../../nbs/experiment/driven.ipynb #d22dabf7

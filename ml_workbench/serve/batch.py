@@ -215,7 +215,8 @@ def score(
     order: Order,
     settings: Settings,
     *,
-    tables: Sequence[Table] = TABLES,  # what is promised about the source
+    tables: Sequence[Table]
+    | None = None,  # what is promised about the source; those of `data.tables` when omitted
     progress: Progress | None = None,  # is told rows so far, and seconds
     step: Callable[[str], Any] | None = None,  # is told what begins
 ) -> Run:
@@ -235,7 +236,9 @@ def score(
             return _untouched(order, found, target, earlier)
         clock.lap("look")
         feeds = feeds_of(found, ways, traits)
-        with reading(order.as_of, order.source, settings, found.terms, feeds, tables) as known:
+        with reading(
+            order.as_of, order.source, settings, found.terms, feeds, TABLES if tables is None else tables
+        ) as known:
             say(f"{known.units:,} units are active as of {order.as_of:%Y-%m-%d %H:%M}")
             clock.lap("read")
             everybody, went = _everybody(known, feeds, settings.threads, progress)

@@ -45,7 +45,7 @@ class Refused(ServiceError):
         self.status = status
 
 
-AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})  # too soon, too much, or away: worth another try
+AGAIN = frozenset({408, 425, 429, 502, 503, 504})  # too soon, too much, or away: worth another try
 
 
 def _said(path: str, status: int, body: bytes) -> str:

@@ -146,6 +146,13 @@ class Listed:
     cutoff: float  # what the order of one more unit must reach: that of the last listed, the floor where the list has room
 
 
+def _best_first(order: np.ndarray, ties: np.ndarray) -> np.ndarray:
+    "Positions, the largest first, equal ones by their names; units that come in the order of their names are sorted once."
+    if (ties[1:] > ties[:-1]).all():
+        return np.argsort(-order, kind="stable")
+    return np.lexsort((ties, -order))
+
+
 def list_units(
     ranking: Ranking,  # what the policy says of each unit
     ties: np.ndarray,  # of `tie_order`
@@ -160,7 +167,7 @@ def list_units(
     free = np.flatnonzero(
         ~np.isnan(ranking.order) if resting is None else ~resting & ~np.isnan(ranking.order)
     )
-    free = free[np.lexsort((ties[free], -ranking.order[free]))]
+    free = free[_best_first(ranking.order[free], ties[free])]
     place[free] = np.arange(1, len(free) + 1)
     chosen = free[:size][ranking.order[free[:size]] > ranking.floor]
     listed[chosen] = True
@@ -225,7 +232,9 @@ def one(
         rule = terms.charter.baseline
         signed = _number(values, rule.feature) * (1 if rule.order == "descending" else -1)
         order = signed if signed == signed else -np.inf
-        return One(None, order, bool(order >= (terms.cutoffs["rule"] if cutoff is None else cutoff)))
+        return One(
+            None, order, bool(order >= (terms.cutoffs.get("rule", -np.inf) if cutoff is None else cutoff))
+        )
     value = _value_of_one(score, values, terms)
-    reach = terms.cutoffs["proposed"] if cutoff is None else cutoff
+    reach = terms.cutoffs.get("proposed", 0.0) if cutoff is None else cutoff
     return One(value, value, value > 0.0 and value >= reach)

@@ -50,7 +50,8 @@ def refresh(
     settings: Settings,
     *,
     release: str | None = None,  # the first digits of one; the ledger's when omitted
-    tables: Sequence[Table] = TABLES,  # what is promised about the source
+    tables: Sequence[Table]
+    | None = None,  # what is promised about the source; those of `data.tables` when omitted
 ) -> tuple[Stored, str]:  # what became of the table, and the release whose features it holds
     "Write what is known of all active units; raises an error of `plan.errors`, with nothing written."
     found = live(settings, release, everything=False)
@@ -63,7 +64,7 @@ def refresh(
     try:
         with transaction(engine) as connection:
             upgrade(connection)
-        with reading(as_of, source, settings, terms, [feed], tables) as known:
+        with reading(as_of, source, settings, terms, [feed], TABLES if tables is None else tables) as known:
             reader = reader_of(known, feed, known.features(declared))
             units, rows = rows_in(reader, declared.entity, terms.names)
             return write_online(engine, terms.feature_set, as_of, terms.columns, units, rows), found.chief.id

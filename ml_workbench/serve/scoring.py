@@ -8,6 +8,7 @@ __all__ = [
     "PIECE",
     "Writer",
     "Progress",
+    "Encoded",
     "batch_matrix",
     "scores_of",
     "ahead",
@@ -111,7 +112,7 @@ class Streamed:
 
     rows: int
     seconds: float  # in all
-    waited: float  # of these, for rows to be read
+    waited: float  # of these, for rows to be read and encoded
     written: float  # of these, by the writer
 
     @property
@@ -124,6 +125,15 @@ Writer = Callable[
     [pa.RecordBatch, list[np.ndarray]], Any
 ]  # is given each batch, and one array of scores per release
 Progress = Callable[[int, float], Any]  # is told rows so far, and seconds
+Encoded = tuple[
+    pa.RecordBatch, dict[Signature, np.ndarray]
+]  # a batch, and a matrix for models that are fed alike
+
+
+def _encoded_batches(reader: Iterable[pa.RecordBatch], signatures: Iterable[Signature]) -> Iterator[Encoded]:
+    "Batches with their matrices."
+    alike = tuple(dict.fromkeys(signatures))
+    return ((batch, {each: batch_matrix(each, batch) for each in alike}) for batch in reader)
 
 
 def score_stream(
@@ -139,9 +149,9 @@ def score_stream(
     begun = mark = time.perf_counter()
     rows = waited = written = 0
     with ThreadPoolExecutor(threads, thread_name_prefix="scorer") as pool:
-        for batch in ahead(reader):
+        for batch, matrices in ahead(_encoded_batches(reader, (scorer.signature for scorer in scorers))):
             waited += time.perf_counter() - mark
-            found = [scores_of(scorer, batch_matrix(scorer.signature, batch), pool) for scorer in scorers]
+            found = [scores_of(scorer, matrices[scorer.signature], pool) for scorer in scorers]
             mark = time.perf_counter()
             writer(batch, found)
             written += time.perf_counter() - mark

@@ -15,7 +15,8 @@ __all__ = [
     "open_target",
 ]
 
-# %% ../../nbs/serve/targets.ipynb #fe6f76ee
+# %% ../../nbs/serve/targets.ipynb #d02d7223
+import fcntl
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -143,7 +144,16 @@ def counting(
     return pa.RecordBatchReader.from_batches(reader.schema, _unfinished(reader, counted)), counted
 
 
-# %% ../../nbs/serve/targets.ipynb #c7c305e1
+# %% ../../nbs/serve/targets.ipynb #73619b0c
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    "Be the only one; waits for whoever is."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 @dataclass(frozen=True)
 class ParquetTarget(Target):
     "A folder of Parquet files."
@@ -167,7 +177,7 @@ class ParquetTarget(Target):
     @contextmanager
     def opened(self, release: str, as_of: datetime, schema: pa.Schema = SCORES) -> Iterator[Pending]:
         "Write beside the file, and move it into its place."
-        with self.explaining(), ExitStack() as stack:
+        with self.explaining(), _locked(self.folder / self.table / ".lock"), ExitStack() as stack:
             temporary = stack.enter_context(replacing(self.path(release, as_of)))
 
             def write(reader: pa.RecordBatchReader) -> int:

@@ -14,7 +14,13 @@ from ml_workbench.experiment.cohort import cohort
 from ml_workbench.model.artifact import read_artifact, write_artifact
 from ml_workbench.model.candidates import candidate_named, fit_candidate
 from ml_workbench.model.snapshots import schema_from, write_table
-from ml_workbench.plan.errors import ArtifactError, ExperimentError, RecordError, SettingsError, WorkbenchError
+from ml_workbench.plan.errors import (
+    ArtifactError,
+    ExperimentError,
+    RecordError,
+    SettingsError,
+    WorkbenchError,
+)
 from ml_workbench.plan.files import read_json, write_json
 from ml_workbench.plan.params import TrainParams, load_params
 from ml_workbench.serve.records import Records
@@ -58,7 +64,9 @@ def fitted_artefact(folder: Path, rows: pd.DataFrame) -> str:
     schema, random = schema_from(SCHEMA), np.random.default_rng(14)
     parts = [rows.head(MEMBERS).assign(lapsed=random.integers(0, 2, MEMBERS)) for _ in range(2)]
     training = TrainParams(seed=1, candidates=[folder.name], threads=1, **TRAINING)
-    fitted = fit_candidate(candidate_named(folder.name), schema, training, train=parts[0], validation=parts[1])
+    fitted = fit_candidate(
+        candidate_named(folder.name), schema, training, train=parts[0], validation=parts[1]
+    )
     return write_artifact(folder, fitted, schema, parts[1]).sha256
 
 
@@ -80,7 +88,9 @@ def made(tmp_path_factory, root) -> Path:
         folder / "data/predictions.parquet", keys.assign(**{name: random.random(len(rows)) for name in names})
     )
     artefacts = {name: fitted_artefact(folder / "models" / name, rows) for name in names}
-    ladder = [{"name": name, "label": name, "complexity": 2, "artifact": hash} for name, hash in artefacts.items()]
+    ladder = [
+        {"name": name, "label": name, "complexity": 2, "artifact": hash} for name, hash in artefacts.items()
+    ]
     write_json(folder / "reports/train.json", {"candidates": ladder})
     write_json(folder / "reports/evaluation.json", {"proposal": {"policy": NAME}})
     return folder

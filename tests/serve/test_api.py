@@ -1,5 +1,6 @@
 """The service as a client meets it, inside the test's own process."""
 
+import asyncio
 import json
 import time
 
@@ -7,7 +8,9 @@ import orjson
 import pytest
 from starlette.testclient import TestClient
 
-from ml_workbench.plan.errors import ServiceError
+from ml_workbench.plan.errors import GateError, ServiceError
+from ml_workbench.serve.answering import Recent
+from ml_workbench.serve.asking import post
 from ml_workbench.serve.segments import read, segments
 from ml_workbench.serve.service import check_settings, make_service
 from tests.release.small import members
@@ -98,7 +101,7 @@ def test_asking_again_under_the_same_id_gives_the_same_answer_once(service):
         (b'{"unit": "7", "id": "../../etc"}', 422, "invalid"),
         (b'{"units": []}', 422, "invalid"),
         (b'{"units": ["7"], "unit": "7"}', 422, "invalid"),
-        (b'{"units": [' + b"1," * 60 + b"1]}", 413, "too-large"),
+        (b'{"units": [' + b"1," * 60 + b"1]}", 422, "invalid"),
         (b'{"unit": "' + b"x" * 70_000 + b'"}', 413, "too-large"),
         (b'{"unit": "nobody"}', 404, "unknown-unit"),
     ],
@@ -349,3 +352,44 @@ def test_a_service_that_others_reach_needs_a_token(place):
         check_settings(place.settings(tokens="", api_host="0.0.0.0"))
     with pytest.raises(ServiceError, match="use at least 16"):
         check_settings(place.settings(tokens="short"))
+
+
+def test_requests_of_one_moment_are_answered_together_where_that_pays(place):
+    entrance = make_service(place.settings(tokens=""))
+    with TestClient(entrance) as client:
+        entrance.answering.decider.gathers = True
+        rows = members("next").to_dict("records")[:24]
+        bodies = [
+            {"unit": str(row["member"]), "features": features_of(row), "id": f"together-{row['member']}"}
+            for row in rows
+        ]
+        bodies.append({"unit": "nobody"})
+        asked = [orjson.dumps(body) for body in bodies]
+
+        async def ask() -> list:
+            return await asyncio.gather(
+                *(post(entrance, "/v1/decisions", body) for body in asked), return_exceptions=True
+            )
+
+        before = entrance.answering.statistics.requests.copy()
+        *found, refused = asyncio.run(ask())
+        entrance.answering.decider.gathers = False
+        entrance.answering.recent = Recent()
+        alone = [client.post("/v1/decisions", json=body).json() for body in bodies[:-1]]
+    assert [each["unit"] for each in found] == [body["unit"] for body in bodies[:-1]]
+    for one, other in zip(found, alone):
+        assert one["score"] == (
+            other["score"] if other["score"] is None else pytest.approx(other["score"], rel=1e-6)
+        )
+        assert (one["arm"], one["action"], one["id"]) == (other["arm"], other["action"], other["id"])
+    assert isinstance(refused, GateError) and "404" in str(refused)
+    assert entrance.answering.statistics.requests["/v1/decisions", 200] - before[
+        "/v1/decisions", 200
+    ] == 2 * len(found)
+    records = [record for record in waiting(place) if len(record.get("served", ())) == len(found)]
+    assert len(records) == 1, "one stroke for all of them"
+
+
+def test_a_cheap_model_is_not_kept_waiting(place):
+    with TestClient(make_service(place.settings(tokens=""))) as client:
+        assert client.app.answering.decider.gathers is False
