@@ -26,7 +26,7 @@ uv pip install --quiet "${target[@]}" --only-binary :all: --require-hashes --con
     --requirements "$here/pyproject.toml" --extra function
 uv pip install --quiet "${target[@]}" --no-deps "$build"/*.whl
 if [ -n "${EXTRA:-}" ]; then
-    uv pip freeze --path "$folder" | grep == >"$build/installed.txt" # it moves nothing of what is locked
+    uv pip freeze --path "$folder" | grep '==' >"$build/installed.txt" # it moves nothing of what is locked
     # shellcheck disable=SC2086 # several packages are several words
     uv pip install --quiet "${target[@]}" --only-binary :all: --constraints "$build/installed.txt" $EXTRA
 fi
