@@ -50,7 +50,7 @@ class Workbench(click.Group):
         except (WorkbenchError, KeyboardInterrupt) as error:
             if ctx.params.get("debug"):
                 raise
-            click.echo(f"error: {error or 'stopped'}", err=True)
+            click.echo(f"error: {str(error) or 'stopped'}", err=True)
             ctx.exit(getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
