@@ -19,7 +19,6 @@ from ml_workbench.experiment.driven import (
     laid_out,
     played_from,
     rows_of,
-    sheet_at,
     sheets_in,
 )
 from ml_workbench.experiment.play import microseconds
@@ -165,32 +164,3 @@ def test_snapshots_without_the_weeks_asked_for_are_refused(tmp_path):
     ]
     with pytest.raises(ExperimentError, match="has no units as of 2024-07-22"):
         sheets_in(tmp_path / "snapshots.parquet", MONDAYS[:2], terms)
-
-
-@pytest.mark.slow
-def test_features_computed_on_a_monday_are_those_of_the_features_stage_to_the_last_bit(produced):
-    from datetime import datetime
-
-    from ml_workbench.data.definitions import ACTIVITY, declare
-    from ml_workbench.plan.params import load_params
-    from ml_workbench.release.declaration import columns_in, declaration_bytes
-    from ml_workbench.release.policy import Terms
-
-    params, declared = load_params(produced), declare(load_params(produced).features.horizon_days)
-    columns = columns_in(declaration_bytes(declared))
-    about = (
-        declared.entity,
-        "lapsed",
-        28,
-        ACTIVITY,
-        params.features.active_days,
-        "usual_weekly_spend",
-        columns,
-        "0" * 16,
-        1.0,
-        {},
-    )
-    terms, monday = Terms(params.charter, params.experiment, "usual_spend", *about), datetime(2017, 11, 20, 5)
-    computed = sheet_at(monday, "data/tables", declared, terms, root=produced)
-    stored = sheets_in(produced / "data/features/snapshots.parquet", [monday], terms)[0]
-    assert computed.units == stored.units and computed.rows == stored.rows
