@@ -27,6 +27,9 @@ page = st.navigation(
             st.Page("views/why.py", title=f"Why this {unit()}"),
             st.Page("views/candidates.py", title="Candidates"),
         ],
+        "Production": [
+            st.Page("views/releases.py", title="Releases"),
+        ],
         "Work": [
             st.Page("views/runs.py", title="Runs"),
             st.Page("views/features.py", title="Features"),

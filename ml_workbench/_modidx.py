@@ -2498,6 +2498,234 @@ d = {
                 "ml_workbench/experiment/design.py",
             ),
         },
+        "ml_workbench.experiment.driven": {
+            "ml_workbench.experiment.driven.Sheet": (
+                "experiment/driven.html#sheet",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven.Sheet.column": (
+                "experiment/driven.html#sheet.column",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven._policy": (
+                "experiment/driven.html#_policy",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven._sheet": (
+                "experiment/driven.html#_sheet",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven.answered": (
+                "experiment/driven.html#answered",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven.as_frame": (
+                "experiment/driven.html#as_frame",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven.deliveries": (
+                "experiment/driven.html#deliveries",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven.driven_report": (
+                "experiment/driven.html#driven_report",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven.laid_out": (
+                "experiment/driven.html#laid_out",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven.lists_in": (
+                "experiment/driven.html#lists_in",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven.played_from": (
+                "experiment/driven.html#played_from",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven.rows_of": (
+                "experiment/driven.html#rows_of",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven.sheet_at": (
+                "experiment/driven.html#sheet_at",
+                "ml_workbench/experiment/driven.py",
+            ),
+            "ml_workbench.experiment.driven.sheets_in": (
+                "experiment/driven.html#sheets_in",
+                "ml_workbench/experiment/driven.py",
+            ),
+        },
+        "ml_workbench.experiment.driving": {
+            "ml_workbench.experiment.driving.Driven": (
+                "experiment/driving.html#driven",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.Driving": (
+                "experiment/driving.html#driving",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.Driving.client": (
+                "experiment/driving.html#driving.client",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.Driving.main": (
+                "experiment/driving.html#driving.main",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.Driving.name": (
+                "experiment/driving.html#driving.name",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.Driving.played": (
+                "experiment/driving.html#driving.played",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.Driving.world": (
+                "experiment/driving.html#driving.world",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.Script": (
+                "experiment/driving.html#script",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.Script.schema": (
+                "experiment/driving.html#script.schema",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.Script.world": (
+                "experiment/driving.html#script.world",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._by_day": (
+                "experiment/driving.html#_by_day",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._carries": (
+                "experiment/driving.html#_carries",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._count": (
+                "experiment/driving.html#_count",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._driven": (
+                "experiment/driving.html#_driven",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._foreign_models": (
+                "experiment/driving.html#_foreign_models",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._known": (
+                "experiment/driving.html#_known",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._micro": (
+                "experiment/driving.html#_micro",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._monday": (
+                "experiment/driving.html#_monday",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._on_record": (
+                "experiment/driving.html#_on_record",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._real_outcome": (
+                "experiment/driving.html#_real_outcome",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._round": (
+                "experiment/driving.html#_round",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._so_far": (
+                "experiment/driving.html#_so_far",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._there": (
+                "experiment/driving.html#_there",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving._together": (
+                "experiment/driving.html#_together",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.as_outcome": (
+                "experiment/driving.html#as_outcome",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.ask": (
+                "experiment/driving.html#ask",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.asked_about": (
+                "experiment/driving.html#asked_about",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.check_outcomes": (
+                "experiment/driving.html#check_outcomes",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.check_played": (
+                "experiment/driving.html#check_played",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.check_same_ledger": (
+                "experiment/driving.html#check_same_ledger",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.closing": (
+                "experiment/driving.html#closing",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.decision_id": (
+                "experiment/driving.html#decision_id",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.drive": (
+                "experiment/driving.html#drive",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.follow": (
+                "experiment/driving.html#follow",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.in_force": (
+                "experiment/driving.html#in_force",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.labels_of": (
+                "experiment/driving.html#labels_of",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.patiently": (
+                "experiment/driving.html#patiently",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.publish": (
+                "experiment/driving.html#publish",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.report": (
+                "experiment/driving.html#report",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.requests_for": (
+                "experiment/driving.html#requests_for",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.settle": (
+                "experiment/driving.html#settle",
+                "ml_workbench/experiment/driving.py",
+            ),
+            "ml_workbench.experiment.driving.wait_for": (
+                "experiment/driving.html#wait_for",
+                "ml_workbench/experiment/driving.py",
+            ),
+        },
         "ml_workbench.experiment.effects": {
             "ml_workbench.experiment.effects.Actions": (
                 "experiment/effects.html#actions",
@@ -3099,6 +3327,10 @@ d = {
             ),
             "ml_workbench.experiment.play.answers": (
                 "experiment/play.html#answers",
+                "ml_workbench/experiment/play.py",
+            ),
+            "ml_workbench.experiment.play.as_released": (
+                "experiment/play.html#as_released",
                 "ml_workbench/experiment/play.py",
             ),
             "ml_workbench.experiment.play.in_horizon": (
@@ -5474,8 +5706,16 @@ d = {
                 "model/soundness.html#_file_check",
                 "ml_workbench/model/soundness.py",
             ),
+            "ml_workbench.model.soundness._path_check": (
+                "model/soundness.html#_path_check",
+                "ml_workbench/model/soundness.py",
+            ),
             "ml_workbench.model.soundness.file_checks": (
                 "model/soundness.html#file_checks",
+                "ml_workbench/model/soundness.py",
+            ),
+            "ml_workbench.model.soundness.serving_checks": (
+                "model/soundness.html#serving_checks",
                 "ml_workbench/model/soundness.py",
             ),
         },
@@ -6461,6 +6701,75 @@ d = {
                 "ml_workbench/page/portrait.py",
             ),
         },
+        "ml_workbench.page.releases": {
+            "ml_workbench.page.releases.Now": ("page/releases.html#now", "ml_workbench/page/releases.py"),
+            "ml_workbench.page.releases.Part": ("page/releases.html#part", "ml_workbench/page/releases.py"),
+            "ml_workbench.page.releases.Part.percent": (
+                "page/releases.html#part.percent",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.Point": ("page/releases.html#point", "ml_workbench/page/releases.py"),
+            "ml_workbench.page.releases.Row": ("page/releases.html#row", "ml_workbench/page/releases.py"),
+            "ml_workbench.page.releases.Series": (
+                "page/releases.html#series",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.Standing": (
+                "page/releases.html#standing",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.Standing.short": (
+                "page/releases.html#standing.short",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.Step": ("page/releases.html#step", "ml_workbench/page/releases.py"),
+            "ml_workbench.page.releases.View": ("page/releases.html#view", "ml_workbench/page/releases.py"),
+            "ml_workbench.page.releases._changes": (
+                "page/releases.html#_changes",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases._point": (
+                "page/releases.html#_point",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases._standing": (
+                "page/releases.html#_standing",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.carried_out": (
+                "page/releases.html#carried_out",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.moment": (
+                "page/releases.html#moment",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.now_of": (
+                "page/releases.html#now_of",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.parts_of": (
+                "page/releases.html#parts_of",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.releases_view": (
+                "page/releases.html#releases_view",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.row_of": (
+                "page/releases.html#row_of",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.series_of": (
+                "page/releases.html#series_of",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.standings_of": (
+                "page/releases.html#standings_of",
+                "ml_workbench/page/releases.py",
+            ),
+            "ml_workbench.page.releases.steps": ("page/releases.html#steps", "ml_workbench/page/releases.py"),
+        },
         "ml_workbench.page.rollout": {
             "ml_workbench.page.rollout.Part": ("page/rollout.html#part", "ml_workbench/page/rollout.py"),
             "ml_workbench.page.rollout.Yardstick": (
@@ -7053,6 +7362,10 @@ d = {
                 "release/building.html#_lock_of",
                 "ml_workbench/release/building.py",
             ),
+            "ml_workbench.release.building._terms": (
+                "release/building.html#_terms",
+                "ml_workbench/release/building.py",
+            ),
             "ml_workbench.release.building.check_reports": (
                 "release/building.html#check_reports",
                 "ml_workbench/release/building.py",
@@ -7091,6 +7404,10 @@ d = {
             ),
             "ml_workbench.release.building.slices_of": (
                 "release/building.html#slices_of",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building.unjudged": (
+                "release/building.html#unjudged",
                 "ml_workbench/release/building.py",
             ),
         },
@@ -7139,6 +7456,10 @@ d = {
                 "release/bundle.html#_reader",
                 "ml_workbench/release/bundle.py",
             ),
+            "ml_workbench.release.bundle._values": (
+                "release/bundle.html#_values",
+                "ml_workbench/release/bundle.py",
+            ),
             "ml_workbench.release.bundle.build": (
                 "release/bundle.html#build",
                 "ml_workbench/release/bundle.py",
@@ -7149,6 +7470,10 @@ d = {
             ),
             "ml_workbench.release.bundle.check_parts": (
                 "release/bundle.html#check_parts",
+                "ml_workbench/release/bundle.py",
+            ),
+            "ml_workbench.release.bundle.params_in": (
+                "release/bundle.html#params_in",
                 "ml_workbench/release/bundle.py",
             ),
             "ml_workbench.release.bundle.release_from": (
@@ -7450,6 +7775,10 @@ d = {
                 "release/ledger.html#ledger.migrate",
                 "ml_workbench/release/ledger.py",
             ),
+            "ml_workbench.release.ledger.Ledger.ready": (
+                "release/ledger.html#ledger.ready",
+                "ml_workbench/release/ledger.py",
+            ),
             "ml_workbench.release.ledger.Ledger.write": (
                 "release/ledger.html#ledger.write",
                 "ml_workbench/release/ledger.py",
@@ -7466,6 +7795,10 @@ d = {
                 "release/ledger.html#_entered",
                 "ml_workbench/release/ledger.py",
             ),
+            "ml_workbench.release.ledger._is_there": (
+                "release/ledger.html#_is_there",
+                "ml_workbench/release/ledger.py",
+            ),
             "ml_workbench.release.ledger._known": (
                 "release/ledger.html#_known",
                 "ml_workbench/release/ledger.py",
@@ -7474,8 +7807,16 @@ d = {
                 "release/ledger.html#_last",
                 "ml_workbench/release/ledger.py",
             ),
+            "ml_workbench.release.ledger._newest": (
+                "release/ledger.html#_newest",
+                "ml_workbench/release/ledger.py",
+            ),
             "ml_workbench.release.ledger._overtaken": (
                 "release/ledger.html#_overtaken",
+                "ml_workbench/release/ledger.py",
+            ),
+            "ml_workbench.release.ledger.deployed_ledger": (
+                "release/ledger.html#deployed_ledger",
                 "ml_workbench/release/ledger.py",
             ),
             "ml_workbench.release.ledger.open_ledger": (
@@ -7516,6 +7857,10 @@ d = {
             ),
             "ml_workbench.release.operations.Change.told": (
                 "release/operations.html#change.told",
+                "ml_workbench/release/operations.py",
+            ),
+            "ml_workbench.release.operations._check_expected": (
+                "release/operations.html#_check_expected",
                 "ml_workbench/release/operations.py",
             ),
             "ml_workbench.release.operations.change": (
@@ -8202,6 +8547,7 @@ d = {
             "ml_workbench.run.cli.compare": ("run/cli.html#compare", "ml_workbench/run/cli.py"),
             "ml_workbench.run.cli.export": ("run/cli.html#export", "ml_workbench/run/cli.py"),
             "ml_workbench.run.cli.gate": ("run/cli.html#gate", "ml_workbench/run/cli.py"),
+            "ml_workbench.run.cli.lacking": ("run/cli.html#lacking", "ml_workbench/run/cli.py"),
             "ml_workbench.run.cli.main": ("run/cli.html#main", "ml_workbench/run/cli.py"),
             "ml_workbench.run.cli.stage": ("run/cli.html#stage", "ml_workbench/run/cli.py"),
             "ml_workbench.run.cli.tune": ("run/cli.html#tune", "ml_workbench/run/cli.py"),
@@ -8396,6 +8742,10 @@ d = {
                 "ml_workbench/run/deploys.py",
             ),
             "ml_workbench.run.deploys.as_row": ("run/deploys.html#as_row", "ml_workbench/run/deploys.py"),
+            "ml_workbench.run.deploys.check_not_played": (
+                "run/deploys.html#check_not_played",
+                "ml_workbench/run/deploys.py",
+            ),
             "ml_workbench.run.deploys.check_verdict": (
                 "run/deploys.html#check_verdict",
                 "ml_workbench/run/deploys.py",
@@ -8419,6 +8769,59 @@ d = {
                 "run/deploys.html#told_line",
                 "ml_workbench/run/deploys.py",
             ),
+        },
+        "ml_workbench.run.driving": {
+            "ml_workbench.run.driving.Lines": ("run/driving.html#lines", "ml_workbench/run/driving.py"),
+            "ml_workbench.run.driving.Lines.__call__": (
+                "run/driving.html#lines.__call__",
+                "ml_workbench/run/driving.py",
+            ),
+            "ml_workbench.run.driving.Moving": ("run/driving.html#moving", "ml_workbench/run/driving.py"),
+            "ml_workbench.run.driving.Moving.__call__": (
+                "run/driving.html#moving.__call__",
+                "ml_workbench/run/driving.py",
+            ),
+            "ml_workbench.run.driving.Moving.draw": (
+                "run/driving.html#moving.draw",
+                "ml_workbench/run/driving.py",
+            ),
+            "ml_workbench.run.driving.Moving.line": (
+                "run/driving.html#moving.line",
+                "ml_workbench/run/driving.py",
+            ),
+            "ml_workbench.run.driving.Wish": ("run/driving.html#wish", "ml_workbench/run/driving.py"),
+            "ml_workbench.run.driving._in_words": (
+                "run/driving.html#_in_words",
+                "ml_workbench/run/driving.py",
+            ),
+            "ml_workbench.run.driving._outcomes": (
+                "run/driving.html#_outcomes",
+                "ml_workbench/run/driving.py",
+            ),
+            "ml_workbench.run.driving._sheets": ("run/driving.html#_sheets", "ml_workbench/run/driving.py"),
+            "ml_workbench.run.driving.drive_command": (
+                "run/driving.html#drive_command",
+                "ml_workbench/run/driving.py",
+            ),
+            "ml_workbench.run.driving.drive_project": (
+                "run/driving.html#drive_project",
+                "ml_workbench/run/driving.py",
+            ),
+            "ml_workbench.run.driving.effect_from": (
+                "run/driving.html#effect_from",
+                "ml_workbench/run/driving.py",
+            ),
+            "ml_workbench.run.driving.facts_of": ("run/driving.html#facts_of", "ml_workbench/run/driving.py"),
+            "ml_workbench.run.driving.mondays": ("run/driving.html#mondays", "ml_workbench/run/driving.py"),
+            "ml_workbench.run.driving.script_for": (
+                "run/driving.html#script_for",
+                "ml_workbench/run/driving.py",
+            ),
+            "ml_workbench.run.driving.token_for": (
+                "run/driving.html#token_for",
+                "ml_workbench/run/driving.py",
+            ),
+            "ml_workbench.run.driving.told": ("run/driving.html#told", "ml_workbench/run/driving.py"),
         },
         "ml_workbench.run.engines": {
             "ml_workbench.run.engines.InProcessEngine": (
@@ -8682,6 +9085,98 @@ d = {
                 "ml_workbench/run/kernels.py",
             ),
             "ml_workbench.run.kernels.kernel": ("run/kernels.html#kernel", "ml_workbench/run/kernels.py"),
+        },
+        "ml_workbench.run.migrating": {
+            "ml_workbench.run.migrating.State": ("run/migrating.html#state", "ml_workbench/run/migrating.py"),
+            "ml_workbench.run.migrating.State.sentence": (
+                "run/migrating.html#state.sentence",
+                "ml_workbench/run/migrating.py",
+            ),
+            "ml_workbench.run.migrating.migrate": (
+                "run/migrating.html#migrate",
+                "ml_workbench/run/migrating.py",
+            ),
+            "ml_workbench.run.migrating.migrated": (
+                "run/migrating.html#migrated",
+                "ml_workbench/run/migrating.py",
+            ),
+        },
+        "ml_workbench.run.outcomes": {
+            "ml_workbench.run.outcomes.Imported": (
+                "run/outcomes.html#imported",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._assigned": (
+                "run/outcomes.html#_assigned",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._check_columns": (
+                "run/outcomes.html#_check_columns",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._check_identities": (
+                "run/outcomes.html#_check_identities",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._converted": (
+                "run/outcomes.html#_converted",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._events": (
+                "run/outcomes.html#_events",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._expression": (
+                "run/outcomes.html#_expression",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._filled": (
+                "run/outcomes.html#_filled",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._matched": (
+                "run/outcomes.html#_matched",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._moment": (
+                "run/outcomes.html#_moment",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._relation": (
+                "run/outcomes.html#_relation",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._standing": (
+                "run/outcomes.html#_standing",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._table": ("run/outcomes.html#_table", "ml_workbench/run/outcomes.py"),
+            "ml_workbench.run.outcomes._time": ("run/outcomes.html#_time", "ml_workbench/run/outcomes.py"),
+            "ml_workbench.run.outcomes._wanted": (
+                "run/outcomes.html#_wanted",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes._without_table": (
+                "run/outcomes.html#_without_table",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes.import_command": (
+                "run/outcomes.html#import_command",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes.import_outcomes": (
+                "run/outcomes.html#import_outcomes",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes.outcomes": (
+                "run/outcomes.html#outcomes",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes.read_outcomes": (
+                "run/outcomes.html#read_outcomes",
+                "ml_workbench/run/outcomes.py",
+            ),
+            "ml_workbench.run.outcomes.told": ("run/outcomes.html#told", "ml_workbench/run/outcomes.py"),
         },
         "ml_workbench.run.paired": {
             "ml_workbench.run.paired.Earned": ("run/paired.html#earned", "ml_workbench/run/paired.py"),
@@ -9079,6 +9574,10 @@ d = {
                 "serve/answering.html#answering.outcomes",
                 "ml_workbench/serve/answering.py",
             ),
+            "ml_workbench.serve.answering.Answering.read": (
+                "serve/answering.html#answering.read",
+                "ml_workbench/serve/answering.py",
+            ),
             "ml_workbench.serve.answering.Names": (
                 "serve/answering.html#names",
                 "ml_workbench/serve/answering.py",
@@ -9111,6 +9610,18 @@ d = {
                 "serve/answering.html#response",
                 "ml_workbench/serve/answering.py",
             ),
+            "ml_workbench.serve.answering.Sent": (
+                "serve/answering.html#sent",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering._answers": (
+                "serve/answering.html#_answers",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering._before": (
+                "serve/answering.html#_before",
+                "ml_workbench/serve/answering.py",
+            ),
             "ml_workbench.serve.answering._counted": (
                 "serve/answering.html#_counted",
                 "ml_workbench/serve/answering.py",
@@ -9123,12 +9634,24 @@ d = {
                 "serve/answering.html#_merged",
                 "ml_workbench/serve/answering.py",
             ),
+            "ml_workbench.serve.answering._read": (
+                "serve/answering.html#_read",
+                "ml_workbench/serve/answering.py",
+            ),
             "ml_workbench.serve.answering._record": (
                 "serve/answering.html#_record",
                 "ml_workbench/serve/answering.py",
             ),
             "ml_workbench.serve.answering._single": (
                 "serve/answering.html#_single",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering._taken_in": (
+                "serve/answering.html#_taken_in",
+                "ml_workbench/serve/answering.py",
+            ),
+            "ml_workbench.serve.answering.answered_together": (
+                "serve/answering.html#answered_together",
                 "ml_workbench/serve/answering.py",
             ),
             "ml_workbench.serve.answering.refusal": (
@@ -9142,8 +9665,25 @@ d = {
                 "serve/api.html#entrance.__call__",
                 "ml_workbench/serve/api.py",
             ),
+            "ml_workbench.serve.api.Entrance.__post_init__": (
+                "serve/api.html#entrance.__post_init__",
+                "ml_workbench/serve/api.py",
+            ),
             "ml_workbench.serve.api.Entrance._body": (
                 "serve/api.html#entrance._body",
+                "ml_workbench/serve/api.py",
+            ),
+            "ml_workbench.serve.api.Entrance._decided": (
+                "serve/api.html#entrance._decided",
+                "ml_workbench/serve/api.py",
+            ),
+            "ml_workbench.serve.api.Gathering": ("serve/api.html#gathering", "ml_workbench/serve/api.py"),
+            "ml_workbench.serve.api.Gathering._answer": (
+                "serve/api.html#gathering._answer",
+                "ml_workbench/serve/api.py",
+            ),
+            "ml_workbench.serve.api.Gathering.answer": (
+                "serve/api.html#gathering.answer",
                 "ml_workbench/serve/api.py",
             ),
             "ml_workbench.serve.api.Passage": ("serve/api.html#passage", "ml_workbench/serve/api.py"),
@@ -9168,6 +9708,43 @@ d = {
             "ml_workbench.serve.api.make_app": ("serve/api.html#make_app", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.readiness": ("serve/api.html#readiness", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.recorded": ("serve/api.html#recorded", "ml_workbench/serve/api.py"),
+        },
+        "ml_workbench.serve.asking": {
+            "ml_workbench.serve.asking.Nowhere": (
+                "serve/asking.html#nowhere",
+                "ml_workbench/serve/asking.py",
+            ),
+            "ml_workbench.serve.asking.Nowhere.append": (
+                "serve/asking.html#nowhere.append",
+                "ml_workbench/serve/asking.py",
+            ),
+            "ml_workbench.serve.asking._both": ("serve/asking.html#_both", "ml_workbench/serve/asking.py"),
+            "ml_workbench.serve.asking.decided_again": (
+                "serve/asking.html#decided_again",
+                "ml_workbench/serve/asking.py",
+            ),
+            "ml_workbench.serve.asking.over_http": (
+                "serve/asking.html#over_http",
+                "ml_workbench/serve/asking.py",
+            ),
+            "ml_workbench.serve.asking.post": ("serve/asking.html#post", "ml_workbench/serve/asking.py"),
+        },
+        "ml_workbench.serve.backlog": {
+            "ml_workbench.serve.backlog.Batch": ("serve/backlog.html#batch", "ml_workbench/serve/backlog.py"),
+            "ml_workbench.serve.backlog._stretch": (
+                "serve/backlog.html#_stretch",
+                "ml_workbench/serve/backlog.py",
+            ),
+            "ml_workbench.serve.backlog.clear": ("serve/backlog.html#clear", "ml_workbench/serve/backlog.py"),
+            "ml_workbench.serve.backlog.readmit": (
+                "serve/backlog.html#readmit",
+                "ml_workbench/serve/backlog.py",
+            ),
+            "ml_workbench.serve.backlog.set_aside": (
+                "serve/backlog.html#set_aside",
+                "ml_workbench/serve/backlog.py",
+            ),
+            "ml_workbench.serve.backlog.take": ("serve/backlog.html#take", "ml_workbench/serve/backlog.py"),
         },
         "ml_workbench.serve.batch": {
             "ml_workbench.serve.batch.Feed": ("serve/batch.html#feed", "ml_workbench/serve/batch.py"),
@@ -9220,6 +9797,45 @@ d = {
             "ml_workbench.serve.batch.score": ("serve/batch.html#score", "ml_workbench/serve/batch.py"),
             "ml_workbench.serve.batch.scored": ("serve/batch.html#scored", "ml_workbench/serve/batch.py"),
         },
+        "ml_workbench.serve.client": {
+            "ml_workbench.serve.client.Client": ("serve/client.html#client", "ml_workbench/serve/client.py"),
+            "ml_workbench.serve.client.Client.__init__": (
+                "serve/client.html#client.__init__",
+                "ml_workbench/serve/client.py",
+            ),
+            "ml_workbench.serve.client.Client.close": (
+                "serve/client.html#client.close",
+                "ml_workbench/serve/client.py",
+            ),
+            "ml_workbench.serve.client.Client.get": (
+                "serve/client.html#client.get",
+                "ml_workbench/serve/client.py",
+            ),
+            "ml_workbench.serve.client.Client.post": (
+                "serve/client.html#client.post",
+                "ml_workbench/serve/client.py",
+            ),
+            "ml_workbench.serve.client.Refused": (
+                "serve/client.html#refused",
+                "ml_workbench/serve/client.py",
+            ),
+            "ml_workbench.serve.client.Refused.__init__": (
+                "serve/client.html#refused.__init__",
+                "ml_workbench/serve/client.py",
+            ),
+            "ml_workbench.serve.client._asked": ("serve/client.html#_asked", "ml_workbench/serve/client.py"),
+            "ml_workbench.serve.client._once": ("serve/client.html#_once", "ml_workbench/serve/client.py"),
+            "ml_workbench.serve.client._said": ("serve/client.html#_said", "ml_workbench/serve/client.py"),
+            "ml_workbench.serve.client.checked_address": (
+                "serve/client.html#checked_address",
+                "ml_workbench/serve/client.py",
+            ),
+            "ml_workbench.serve.client.pause_after": (
+                "serve/client.html#pause_after",
+                "ml_workbench/serve/client.py",
+            ),
+            "ml_workbench.serve.client.posted": ("serve/client.html#posted", "ml_workbench/serve/client.py"),
+        },
         "ml_workbench.serve.deciding": {
             "ml_workbench.serve.deciding.Decider": (
                 "serve/deciding.html#decider",
@@ -9229,12 +9845,12 @@ d = {
                 "serve/deciding.html#decider.__init__",
                 "ml_workbench/serve/deciding.py",
             ),
-            "ml_workbench.serve.deciding.Decider._intake": (
-                "serve/deciding.html#decider._intake",
-                "ml_workbench/serve/deciding.py",
-            ),
             "ml_workbench.serve.deciding.Decider.decide": (
                 "serve/deciding.html#decider.decide",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.Decider.decide_many": (
+                "serve/deciding.html#decider.decide_many",
                 "ml_workbench/serve/deciding.py",
             ),
             "ml_workbench.serve.deciding.Decision": (
@@ -9269,6 +9885,10 @@ d = {
                 "serve/deciding.html#known",
                 "ml_workbench/serve/deciding.py",
             ),
+            "ml_workbench.serve.deciding.Part": (
+                "serve/deciding.html#part",
+                "ml_workbench/serve/deciding.py",
+            ),
             "ml_workbench.serve.deciding.Row": ("serve/deciding.html#row", "ml_workbench/serve/deciding.py"),
             "ml_workbench.serve.deciding.Said": (
                 "serve/deciding.html#said",
@@ -9277,6 +9897,10 @@ d = {
             "ml_workbench.serve.deciding.Way": ("serve/deciding.html#way", "ml_workbench/serve/deciding.py"),
             "ml_workbench.serve.deciding._cluster": (
                 "serve/deciding.html#_cluster",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._decided": (
+                "serve/deciding.html#_decided",
                 "ml_workbench/serve/deciding.py",
             ),
             "ml_workbench.serve.deciding._decision": (
@@ -9311,16 +9935,20 @@ d = {
                 "serve/deciding.html#_prediction",
                 "ml_workbench/serve/deciding.py",
             ),
+            "ml_workbench.serve.deciding._prepared": (
+                "serve/deciding.html#_prepared",
+                "ml_workbench/serve/deciding.py",
+            ),
             "ml_workbench.serve.deciding._ranking": (
                 "serve/deciding.html#_ranking",
                 "ml_workbench/serve/deciding.py",
             ),
-            "ml_workbench.serve.deciding._score": (
-                "serve/deciding.html#_score",
-                "ml_workbench/serve/deciding.py",
-            ),
             "ml_workbench.serve.deciding._scored": (
                 "serve/deciding.html#_scored",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding._scores": (
+                "serve/deciding.html#_scores",
                 "ml_workbench/serve/deciding.py",
             ),
             "ml_workbench.serve.deciding._told": (
@@ -9339,12 +9967,20 @@ d = {
                 "serve/deciding.html#design_of",
                 "ml_workbench/serve/deciding.py",
             ),
+            "ml_workbench.serve.deciding.intake_of": (
+                "serve/deciding.html#intake_of",
+                "ml_workbench/serve/deciding.py",
+            ),
             "ml_workbench.serve.deciding.known_units": (
                 "serve/deciding.html#known_units",
                 "ml_workbench/serve/deciding.py",
             ),
             "ml_workbench.serve.deciding.matrix_of": (
                 "serve/deciding.html#matrix_of",
+                "ml_workbench/serve/deciding.py",
+            ),
+            "ml_workbench.serve.deciding.saved_together": (
+                "serve/deciding.html#saved_together",
                 "ml_workbench/serve/deciding.py",
             ),
             "ml_workbench.serve.deciding.ways_of": (
@@ -9679,6 +10315,10 @@ d = {
                 "serve/following.html#_follow",
                 "ml_workbench/serve/following.py",
             ),
+            "ml_workbench.serve.following._outdated": (
+                "serve/following.html#_outdated",
+                "ml_workbench/serve/following.py",
+            ),
             "ml_workbench.serve.following._refresh_online": (
                 "serve/following.html#_refresh_online",
                 "ml_workbench/serve/following.py",
@@ -9702,6 +10342,76 @@ d = {
             "ml_workbench.serve.following.resting_units": (
                 "serve/following.html#resting_units",
                 "ml_workbench/serve/following.py",
+            ),
+        },
+        "ml_workbench.serve.function": {
+            "ml_workbench.serve.function.Called": (
+                "serve/function.html#called",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.Instance": (
+                "serve/function.html#instance",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.Instance.follow": (
+                "serve/function.html#instance.follow",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._answered": (
+                "serve/function.html#_answered",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._body": (
+                "serve/function.html#_body",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._caller": (
+                "serve/function.html#_caller",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._client": (
+                "serve/function.html#_client",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._headers": (
+                "serve/function.html#_headers",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._instance": (
+                "serve/function.html#_instance",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._model": (
+                "serve/function.html#_model",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function._part": (
+                "serve/function.html#_part",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.answered": (
+                "serve/function.html#answered",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.as_result": (
+                "serve/function.html#as_result",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.called": (
+                "serve/function.html#called",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.handler": (
+                "serve/function.html#handler",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.keep": (
+                "serve/function.html#keep",
+                "ml_workbench/serve/function.py",
+            ),
+            "ml_workbench.serve.function.make_instance": (
+                "serve/function.html#make_instance",
+                "ml_workbench/serve/function.py",
             ),
         },
         "ml_workbench.serve.hashing": {
@@ -9930,6 +10640,48 @@ d = {
                 "ml_workbench/serve/online.py",
             ),
         },
+        "ml_workbench.serve.outcomes": {
+            "ml_workbench.serve.outcomes.OutcomeError": (
+                "serve/outcomes.html#outcomeerror",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes.OutcomeError.__init__": (
+                "serve/outcomes.html#outcomeerror.__init__",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes._name": (
+                "serve/outcomes.html#_name",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes._one_clock": (
+                "serve/outcomes.html#_one_clock",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes._plain": (
+                "serve/outcomes.html#_plain",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes._read": (
+                "serve/outcomes.html#_read",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes._shown": (
+                "serve/outcomes.html#_shown",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes._time": (
+                "serve/outcomes.html#_time",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes._value": (
+                "serve/outcomes.html#_value",
+                "ml_workbench/serve/outcomes.py",
+            ),
+            "ml_workbench.serve.outcomes.outcome_records": (
+                "serve/outcomes.html#outcome_records",
+                "ml_workbench/serve/outcomes.py",
+            ),
+        },
         "ml_workbench.serve.parity": {
             "ml_workbench.serve.parity.Agreement": (
                 "serve/parity.html#agreement",
@@ -10016,6 +10768,7 @@ d = {
                 "serve/parity.html#by_service",
                 "ml_workbench/serve/parity.py",
             ),
+            "ml_workbench.serve.parity.failed": ("serve/parity.html#failed", "ml_workbench/serve/parity.py"),
             "ml_workbench.serve.parity.parity": ("serve/parity.html#parity", "ml_workbench/serve/parity.py"),
             "ml_workbench.serve.parity.trained": (
                 "serve/parity.html#trained",
@@ -10229,10 +10982,6 @@ d = {
                 "serve/routing.html#router.__init__",
                 "ml_workbench/serve/routing.py",
             ),
-            "ml_workbench.serve.routing.Router._case": (
-                "serve/routing.html#router._case",
-                "ml_workbench/serve/routing.py",
-            ),
             "ml_workbench.serve.routing.Router._place": (
                 "serve/routing.html#router._place",
                 "ml_workbench/serve/routing.py",
@@ -10253,6 +11002,7 @@ d = {
                 "serve/routing.html#router.sql",
                 "ml_workbench/serve/routing.py",
             ),
+            "ml_workbench.serve.routing._case": ("serve/routing.html#_case", "ml_workbench/serve/routing.py"),
             "ml_workbench.serve.routing._clusters": (
                 "serve/routing.html#_clusters",
                 "ml_workbench/serve/routing.py",
@@ -10405,10 +11155,6 @@ d = {
             "ml_workbench.serve.service.serve": ("serve/service.html#serve", "ml_workbench/serve/service.py"),
         },
         "ml_workbench.serve.shipping": {
-            "ml_workbench.serve.shipping.Batch": (
-                "serve/shipping.html#batch",
-                "ml_workbench/serve/shipping.py",
-            ),
             "ml_workbench.serve.shipping.Lines": (
                 "serve/shipping.html#lines",
                 "ml_workbench/serve/shipping.py",
@@ -10481,12 +11227,8 @@ d = {
                 "serve/shipping.html#_settle",
                 "ml_workbench/serve/shipping.py",
             ),
-            "ml_workbench.serve.shipping._stretch": (
-                "serve/shipping.html#_stretch",
-                "ml_workbench/serve/shipping.py",
-            ),
-            "ml_workbench.serve.shipping.clear": (
-                "serve/shipping.html#clear",
+            "ml_workbench.serve.shipping._tidy": (
+                "serve/shipping.html#_tidy",
                 "ml_workbench/serve/shipping.py",
             ),
             "ml_workbench.serve.shipping.command": (
@@ -10506,14 +11248,6 @@ d = {
                 "ml_workbench/serve/shipping.py",
             ),
             "ml_workbench.serve.shipping.run": ("serve/shipping.html#run", "ml_workbench/serve/shipping.py"),
-            "ml_workbench.serve.shipping.set_aside": (
-                "serve/shipping.html#set_aside",
-                "ml_workbench/serve/shipping.py",
-            ),
-            "ml_workbench.serve.shipping.take": (
-                "serve/shipping.html#take",
-                "ml_workbench/serve/shipping.py",
-            ),
             "ml_workbench.serve.shipping.tell": (
                 "serve/shipping.html#tell",
                 "ml_workbench/serve/shipping.py",
@@ -10596,67 +11330,27 @@ d = {
                 "serve/spool.html#survey.look",
                 "ml_workbench/serve/spool.py",
             ),
-            "ml_workbench.serve.spool.Writer": ("serve/spool.html#writer", "ml_workbench/serve/spool.py"),
-            "ml_workbench.serve.spool.Writer.__init__": (
-                "serve/spool.html#writer.__init__",
-                "ml_workbench/serve/spool.py",
-            ),
-            "ml_workbench.serve.spool.Writer._leave": (
-                "serve/spool.html#writer._leave",
-                "ml_workbench/serve/spool.py",
-            ),
-            "ml_workbench.serve.spool.Writer.append": (
-                "serve/spool.html#writer.append",
-                "ml_workbench/serve/spool.py",
-            ),
-            "ml_workbench.serve.spool.Writer.close": (
-                "serve/spool.html#writer.close",
-                "ml_workbench/serve/spool.py",
-            ),
-            "ml_workbench.serve.spool.Writer.sync": (
-                "serve/spool.html#writer.sync",
-                "ml_workbench/serve/spool.py",
-            ),
-            "ml_workbench.serve.spool.Writer.turn": (
-                "serve/spool.html#writer.turn",
-                "ml_workbench/serve/spool.py",
-            ),
-            "ml_workbench.serve.spool._all_of": ("serve/spool.html#_all_of", "ml_workbench/serve/spool.py"),
             "ml_workbench.serve.spool._attend": ("serve/spool.html#_attend", "ml_workbench/serve/spool.py"),
             "ml_workbench.serve.spool._begun": ("serve/spool.html#_begun", "ml_workbench/serve/spool.py"),
             "ml_workbench.serve.spool._kept": ("serve/spool.html#_kept", "ml_workbench/serve/spool.py"),
-            "ml_workbench.serve.spool._leave_torn": (
-                "serve/spool.html#_leave_torn",
+            "ml_workbench.serve.spool._lines": ("serve/spool.html#_lines", "ml_workbench/serve/spool.py"),
+            "ml_workbench.serve.spool._make_way": (
+                "serve/spool.html#_make_way",
                 "ml_workbench/serve/spool.py",
             ),
-            "ml_workbench.serve.spool._lines": ("serve/spool.html#_lines", "ml_workbench/serve/spool.py"),
             "ml_workbench.serve.spool._stands": ("serve/spool.html#_stands", "ml_workbench/serve/spool.py"),
-            "ml_workbench.serve.spool._synced": ("serve/spool.html#_synced", "ml_workbench/serve/spool.py"),
             "ml_workbench.serve.spool._synced_or_told": (
                 "serve/spool.html#_synced_or_told",
                 "ml_workbench/serve/spool.py",
             ),
             "ml_workbench.serve.spool._time_at": ("serve/spool.html#_time_at", "ml_workbench/serve/spool.py"),
             "ml_workbench.serve.spool._try": ("serve/spool.html#_try", "ml_workbench/serve/spool.py"),
-            "ml_workbench.serve.spool.new_file": ("serve/spool.html#new_file", "ml_workbench/serve/spool.py"),
             "ml_workbench.serve.spool.open_spool": (
                 "serve/spool.html#open_spool",
                 "ml_workbench/serve/spool.py",
             ),
             "ml_workbench.serve.spool.refresh": ("serve/spool.html#refresh", "ml_workbench/serve/spool.py"),
-            "ml_workbench.serve.spool.sync_folder": (
-                "serve/spool.html#sync_folder",
-                "ml_workbench/serve/spool.py",
-            ),
-            "ml_workbench.serve.spool.untakeable": (
-                "serve/spool.html#untakeable",
-                "ml_workbench/serve/spool.py",
-            ),
             "ml_workbench.serve.spool.weight": ("serve/spool.html#weight", "ml_workbench/serve/spool.py"),
-            "ml_workbench.serve.spool.write_whole": (
-                "serve/spool.html#write_whole",
-                "ml_workbench/serve/spool.py",
-            ),
         },
         "ml_workbench.serve.standing": {
             "ml_workbench.serve.standing.in_force": (
@@ -10831,6 +11525,68 @@ d = {
             "ml_workbench.serve.targets.open_target": (
                 "serve/targets.html#open_target",
                 "ml_workbench/serve/targets.py",
+            ),
+        },
+        "ml_workbench.serve.writing": {
+            "ml_workbench.serve.writing.Writer": (
+                "serve/writing.html#writer",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing.Writer.__init__": (
+                "serve/writing.html#writer.__init__",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing.Writer._leave": (
+                "serve/writing.html#writer._leave",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing.Writer.append": (
+                "serve/writing.html#writer.append",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing.Writer.close": (
+                "serve/writing.html#writer.close",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing.Writer.sync": (
+                "serve/writing.html#writer.sync",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing.Writer.turn": (
+                "serve/writing.html#writer.turn",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing.Writer.turn_if": (
+                "serve/writing.html#writer.turn_if",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing._all_of": (
+                "serve/writing.html#_all_of",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing._leave_torn": (
+                "serve/writing.html#_leave_torn",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing._synced": (
+                "serve/writing.html#_synced",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing.new_file": (
+                "serve/writing.html#new_file",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing.sync_folder": (
+                "serve/writing.html#sync_folder",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing.untakeable": (
+                "serve/writing.html#untakeable",
+                "ml_workbench/serve/writing.py",
+            ),
+            "ml_workbench.serve.writing.write_whole": (
+                "serve/writing.html#write_whole",
+                "ml_workbench/serve/writing.py",
             ),
         },
     },

@@ -2,7 +2,9 @@
 
 import atexit
 import importlib.util
+import json
 import os
+import shutil
 import subprocess
 import sys
 import uuid
@@ -71,6 +73,24 @@ def produced() -> Path:
     if lacking:
         missing(f"the pipeline has not produced {', '.join(lacking)} here")
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def copy_run(produced: Path) -> Callable[[Path], Path]:
+    "Copies what a release is made of to a folder, without the project around it; files are shared until replaced."
+    model = json.loads((produced / "reports" / "gate.json").read_text(encoding="utf-8"))["model"]
+    names = ("params.yaml", "settings.ini", "dvc.lock", "requirements.lock", "data/predictions.parquet")
+    folders = ("reports", "data/features", f"models/{model}", "ml_workbench/data")
+    left_out = shutil.ignore_patterns("notebooks", "plots", "__pycache__")
+
+    def copied(target: Path) -> Path:
+        for name in folders:
+            shutil.copytree(produced / name, target / name, copy_function=os.link, ignore=left_out)
+        for name in names:
+            shutil.copy(produced / name, target / name)
+        return target
+
+    return copied
 
 
 @pytest.fixture(scope="session")

@@ -106,7 +106,7 @@ def _make_room(url: sa.URL) -> None:
 
 # %% ../../nbs/database/connections.ipynb #98648265
 _WORDS = {
-    "it lacks tables of this version; migrate it with Records.migrate()": (
+    "it lacks tables of this version; bring it there with `ml-workbench migrate`": (
         "no such table",
         "does not exist",
         "no such column",

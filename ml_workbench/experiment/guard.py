@@ -167,7 +167,7 @@ def watch(
     act: bool = True,  # write to the ledger
 ) -> Watch:
     "Look once, and roll back where something is wrong; raises `LedgerError` where the line in force cannot be read."
-    lines = ledger.lines()
+    lines = ledger.lines() if ledger.ready() else []
     if not lines:
         return Watch(0, (), "nothing deployed", "Nothing was ever deployed.")
     lines[0].deployment  # noqa: B018  one that cannot be read is told at once

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ["Check", "number", "figure_at", "checked", "with_interval", "Evidence"]
 
-# %% ../../nbs/model/checks.ipynb #941e1811
-from collections.abc import Callable, Mapping
+# %% ../../nbs/model/checks.ipynb #50435c15
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
@@ -103,6 +103,9 @@ class Evidence:
     limits: GateParams  # params.yaml, section gate
     charter: Charter
     incumbent: "Incumbent | None" = None  # the model in use
+    serving: Sequence[
+        Any
+    ] = ()  # agreements of production's ways with training, as nbs/serve/parity.ipynb finds them
 
     def named(self, rows: Any) -> Mapping[str, Any]:
         "The proposed model's entry in a list of them, empty when there is none."

@@ -24,7 +24,7 @@ from ml_workbench.model.requirements import (
 from ..plan.errors import GateError
 from ..plan.params import GateParams
 from .checks import Check, Evidence
-from .soundness import file_checks
+from .soundness import file_checks, serving_checks
 
 
 # %% ../../nbs/model/gate.ipynb #47ab7865
@@ -123,6 +123,7 @@ def judged(
         stability_checks,
         training_checks,
         file_checks,
+        serving_checks,
     )
     checks = tuple(check for part in parts for check in part(evidence))
     reasons = tuple(each.sentence for each in checks if each.vetoes)

@@ -21,6 +21,7 @@ __all__ = [
     "slices_of",
     "reference_in",
     "metrics_of",
+    "unjudged",
     "files_of_run",
 ]
 
@@ -41,7 +42,7 @@ from ..plan.params import Params, load_params
 from .bundle import FOLDER, Origin
 from .card import Sources, card_of
 from .declaration import DECLARATION, columns_in, declaration_bytes, declaration_hash
-from .policy import POLICY, terms_for
+from .policy import POLICY, Terms, terms_for
 from .provenance import origin_of
 from .reference import REFERENCE, Slice, reference_bytes, reference_of
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
     from ml_workbench.model.gate import Verdict
     from ml_workbench.model.snapshots import Schema
+    from ml_workbench.release.loading import Loaded
 
 
 # %% ../../nbs/release/building.ipynb #8e103f6a
@@ -266,6 +268,35 @@ def _all_metrics(evaluation: Mapping[str, Any], model: str) -> bytes:
     )
 
 
+# %% ../../nbs/release/building.ipynb #088f1c90
+def unjudged(
+    root: Path,  # the project
+    model: str,  # the candidate that is proposed
+) -> "Loaded":
+    "The proposed model as it would be loaded; raises `ReleaseError` where a run's parts do not fit."
+    from types import SimpleNamespace
+
+    from ml_workbench.release.loading import Loaded
+
+    _, scorer = model_of(root, SimpleNamespace(model=model, artifact=None))
+    run = read_run(root, scorer)
+    about = SimpleNamespace(model=scorer.name, label=scorer.facts["label"])
+    return Loaded("0" * 64, about, scorer, _terms(run), {DECLARATION: run.declaration})
+
+
+def _terms(run: Run) -> Terms:
+    "The terms under which a run's model is released."
+    from ml_workbench.data import definitions
+    from ml_workbench.model.snapshots import read_slices
+
+    latest = read_slices(run.root / SNAPSHOTS, run.schema, [LATEST])
+    return terms_for(
+        run.params.charter, run.params.experiment, run.schema, columns_in(run.declaration), declaration_hash(run.declaration), latest,
+        predicted(run, latest, LATEST), activity=definitions.ACTIVITY, active_days=run.params.features.active_days,
+        rank_by=run.params.evaluate.rank_by,
+    )  # fmt: skip
+
+
 # %% ../../nbs/release/building.ipynb #f52c9bc4
 def files_of_run(
     root: Path,  # the project
@@ -274,24 +305,15 @@ def files_of_run(
     allow_dirty: bool = False,  # release code that is not committed
 ) -> tuple[dict[str, bytes], Origin, str, dict[str, Any]]:  # files, origin, verdict, metrics
     "Everything that goes into a release; raises `ReleaseError` or `GateError` with what stands against it."
-    from ml_workbench.data import definitions
-    from ml_workbench.model.snapshots import read_slices
-
     reports = {name: read_json(root / "reports" / f"{name}.json") for name in REPORTS}
     verdict = let_pass(reports["gate"], override)
     check_reports(root, reports["gate"])
     origin = origin_of(root, allow_dirty=allow_dirty)
     model, scorer = model_of(root, verdict)
     run = read_run(root, scorer)
-    params, schema, columns = run.params, run.schema, columns_in(run.declaration)
-    latest = read_slices(root / SNAPSHOTS, schema, [LATEST])
-    terms = terms_for(
-        params.charter, params.experiment, schema, columns, declaration_hash(run.declaration), latest,
-        predicted(run, latest, LATEST), activity=definitions.ACTIVITY, active_days=params.features.active_days,
-        rank_by=params.evaluate.rank_by,
-    )  # fmt: skip
+    terms = _terms(run)
     told = Sources(
-        params, scorer.facts, origin, reports["gate"], override,
+        run.params, scorer.facts, origin, reports["gate"], override,
         *(reports[name] for name in ("evaluation", "diagnosis", "features", "data")),
     )  # fmt: skip
     files = {FOLDER + name: data for name, data in model.items()} | {

@@ -10,11 +10,13 @@ __all__ = [
     "FOLDER",
     "NEEDED",
     "ALLOWED",
+    "MOST_VALUES",
     "Origin",
     "Release",
     "Bundle",
     "release_from",
     "check_parts",
+    "params_in",
     "bundle_of",
     "build",
 ]
@@ -194,6 +196,38 @@ def _output(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {key: facts.get(key) for key in ("output", "predicts", "horizon_days", "entity")}
 
 
+# %% ../../nbs/release/bundle.ipynb #854aad73
+MOST_VALUES = 100_000
+
+
+def params_in(
+    files: Mapping[str, bytes],  # of a release
+) -> dict[str, Any]:  # plain values
+    "The parameters of a release's run; raises `ReleaseError` when they are none."
+    import yaml
+
+    try:
+        node = yaml.compose(files["params.yaml"], Loader=yaml.SafeLoader)
+        if node is not None and _values(node, {}) > MOST_VALUES:
+            raise ReleaseError(f"params.yaml holds more than {MOST_VALUES:,} values")
+        found = yaml.safe_load(files["params.yaml"])
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ReleaseError(f"params.yaml cannot be read: {str(error).splitlines()[0][:200]}") from None
+    if not isinstance(found, dict):
+        raise ReleaseError("params.yaml does not hold sections")
+    return found
+
+
+def _values(node: Any, known: dict[int, float]) -> float:
+    "How many values a node has, each as often as it stands there; without end when it holds itself."
+    if id(node) not in known:
+        known[id(node)] = float("inf")
+        inside = node.value if isinstance(node.value, list) else ()
+        parts = (part for each in inside for part in (each if isinstance(each, tuple) else (each,)))
+        known[id(node)] = 1 + sum(_values(part, known) for part in parts)
+    return known[id(node)]
+
+
 # %% ../../nbs/release/bundle.ipynb #be108e72
 def bundle_of(
     files: Mapping[str, bytes],  # all files but manifest and signatures
@@ -203,15 +237,20 @@ def bundle_of(
     metrics: Mapping[str, Any] | None = None,  # the figures that people ask for first
 ) -> Bundle:  # its parts have been held against each other
     "Make a release out of its files; raises `ReleaseError` when they do not belong together."
+    if lacking := sorted(NEEDED - {*files}):
+        raise ReleaseError(f"a release needs {', '.join(lacking)} too")
     entries = tuple(
         Entry(name, hashlib.sha256(files[name]).hexdigest(), len(files[name])) for name in sorted(files)
     )
-    facts, manifest = parsed(files[FOLDER + SIGNATURE], SIGNATURE), files[FOLDER + MODEL_MANIFEST]
-    release = Release(
-        model=facts["name"], label=facts["label"], artifact=hashlib.sha256(manifest).hexdigest(), verdict=verdict,
-        origin=origin, metrics=dict(metrics or {}), feature_set=declaration_hash(files[DECLARATION]),
-        inputs=tuple(facts["inputs"]), output=_output(facts), files=entries,
-    )  # fmt: skip
+    try:
+        facts = parsed(files[FOLDER + SIGNATURE], SIGNATURE)
+        release = Release(
+            model=facts["name"], label=facts["label"], artifact=hashlib.sha256(files[FOLDER + MODEL_MANIFEST]).hexdigest(),
+            verdict=verdict, origin=origin, metrics=dict(metrics or {}), feature_set=declaration_hash(files[DECLARATION]),
+            inputs=tuple(facts["inputs"]), output=_output(facts), files=entries,
+        )  # fmt: skip
+    except (ArtifactError, KeyError, TypeError, RecursionError) as error:
+        raise ReleaseError(f"{FOLDER}{SIGNATURE} does not describe a model: {error!r:.200}") from None
     bundle = Bundle(release_from(release.as_bytes()), dict(files))
     check_parts(bundle)
     return bundle

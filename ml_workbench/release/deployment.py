@@ -29,8 +29,8 @@ from pydantic import ValidationError
 from ..plan.errors import LedgerError, did_you_mean
 from ..plan.experiment import Split
 
-# %% ../../nbs/release/deployment.ipynb #afdc06e1
-FREE = ("rule", "none")  # policies that need no release
+# %% ../../nbs/release/deployment.ipynb #55013dfe
+FREE = ("rule", "none", "nothing")  # policies that need no release
 
 
 def short(
@@ -277,7 +277,7 @@ def percent(
 def _who(deployment: Deployment, arm: str) -> str:
     "An arm with what decides in it."
     release, policy = deployment.releases.get(arm), deployment.split.arm(arm).policy
-    return f"{arm} ({short(release) if release else {'rule': 'the rule', 'none': 'no treatment'}[policy]})"
+    return f"{arm} ({short(release) if release else {'rule': 'the rule'}.get(policy, 'no treatment')})"
 
 
 def _listed(parts: Iterable[str]) -> str:

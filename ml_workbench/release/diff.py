@@ -22,11 +22,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import yaml
-
 from ..plan.charter import money
 from ..plan.errors import ReleaseError
-from .bundle import Bundle, Release
+from .bundle import Bundle, Release, params_in
 from .declaration import DECLARATION, PARTS
 
 
@@ -172,10 +170,10 @@ def diff(
 ) -> Diff:
     "Hold two releases against each other; raises `ReleaseError` for one whose files cannot be read."
     try:
-        params = [flat(yaml.safe_load(each.files["params.yaml"]) or {}) for each in (before, after)]
         declared = [_declared(each) for each in (before, after)]
-    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ReleaseError(f"parameters or features of a release cannot be read: {error!r:.200}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ReleaseError(f"{DECLARATION} of a release cannot be read: {error!r:.200}") from None
+    params = [flat(params_in(each.files)) for each in (before, after)]
     one, two = before.release, after.release
     inputs = (_inputs(one), _inputs(two))
     moved = changes(*inputs)

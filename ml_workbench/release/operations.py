@@ -12,7 +12,7 @@ from typing import Any
 
 from ..plan.errors import LedgerError
 from .deployment import Deployment, sentences
-from .ledger import Ledger, Line
+from .ledger import NOTHING_DEPLOYED, Ledger, Line
 from .traffic import remarks
 from .undoing import readable, release_in, target
 
@@ -39,7 +39,7 @@ def in_force(
 ) -> Line:
     "The line in force; raises `LedgerError` where nothing was ever deployed."
     if (line := ledger.current()) is None:
-        raise LedgerError("nothing is deployed: begin with `ml-workbench deploy RELEASE`")
+        raise LedgerError(NOTHING_DEPLOYED)
     return line
 
 
@@ -53,15 +53,27 @@ def change(
     reason: str,  # why
     designs: Callable[[Deployment], Sequence[Mapping[str, Any]]]
     | None = None,  # rows of `experiments` that begin with it
+    expected: int | None = None,  # the line that somebody looked at; whatever is in force when omitted
 ) -> Change:
     "Go from what is live to what it should be; raises `LedgerError` where that cannot be, or somebody was faster."
     line = in_force(ledger)
+    _check_expected([line], expected)
     before = line.deployment
     after = step(before)
     if after == before:
         return Change(line, False, before, after)
     rows = designs(after) if designs else ()
     return Change(ledger.write(action, after, actor, reason, line.line, designs=rows), True, before, after)
+
+
+# %% ../../nbs/release/operations.ipynb #2e73380d
+def _check_expected(lines: Sequence[Line], expected: int | None) -> None:
+    "Refuse to change what somebody has not seen."
+    if expected is not None and lines and lines[0].line != expected:
+        raise LedgerError(
+            f"nothing was changed: line {expected} was looked at, and {lines[0].actor} has written line {lines[0].line} since "
+            f"({lines[0].action}: {lines[0].reason})"
+        )
 
 
 # %% ../../nbs/release/operations.ipynb #15fc214d
@@ -72,14 +84,11 @@ def rollback(
     reason: str,  # why
     to: int | None = None,  # a certain line; the last good state when omitted
     without: str | None = None,  # a release that is to be taken out, by its first digits
-    expected: int | None = None,  # the line that was judged; whatever is in force when omitted
+    expected: int | None = None,  # the line that somebody looked at; whatever is in force when omitted
 ) -> Change:
     "Bring an earlier state back; raises `LedgerError` where there is none, or somebody was faster."
     lines = ledger.lines()
-    if expected is not None and lines and lines[0].line != expected:
-        raise LedgerError(
-            f"line {expected} was judged, and line {lines[0].line} is in force meanwhile: nothing was changed"
-        )
+    _check_expected(lines, expected)
     out = release_in(lines, without) if without else None
     back = target(lines, to=to, without=out)
     options = {"restores": back.line, "condemned": out}

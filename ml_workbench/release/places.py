@@ -6,6 +6,7 @@
 __all__ = [
     "INCOMING",
     "STALE_SECONDS",
+    "NO_FILE",
     "WHOLE",
     "opened",
     "write_whole",
@@ -15,7 +16,8 @@ __all__ = [
     "shown",
 ]
 
-# %% ../../nbs/release/places.ipynb #301efe69
+# %% ../../nbs/release/places.ipynb #38dfb4e8
+import errno
 import os
 import secrets
 import stat
@@ -84,7 +86,15 @@ def write_whole(
         aside.unlink(missing_ok=True)
 
 
-# %% ../../nbs/release/places.ipynb #053627ed
+# %% ../../nbs/release/places.ipynb #e15e3501
+NO_FILE = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.ENXIO,
+}  # nothing, a file as folder, a link, a socket
+
+
 @dataclass(frozen=True)
 class Folder:
     "A folder of this machine."
@@ -114,14 +124,15 @@ class Folder:
     def read(self, path: str, most: int) -> bytes | None:
         "A file, cut off one byte after `most`; None where there is no plain file."
         try:
-            with opened(self.path, path) as handle, os.fdopen(os.dup(handle), "rb") as file:
-                return file.read(most + 1) if stat.S_ISREG(os.fstat(handle).st_mode) else None
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+            with opened(self.path, path) as handle:
+                if not stat.S_ISREG(os.fstat(handle).st_mode):
+                    return None
+                with os.fdopen(os.dup(handle), "rb") as file:
+                    return file.read(most + 1)
         except OSError as error:
-            if stat.S_ISLNK(os.lstat(self.path / path).st_mode):
+            if error.errno in NO_FILE:
                 return None
-            raise error
+            raise
 
     def write(self, path: str, data: bytes) -> None:
         "Write a file whole or not at all."

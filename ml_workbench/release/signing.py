@@ -49,12 +49,12 @@ KEY_BYTES, SIGNATURE_BYTES = 32, 64
 
 
 def _decoded(text: str, size: int) -> bytes | None:
-    "Base64 of as many bytes, None for anything else."
+    "Base64 of as many bytes, written the one way it is written; None for anything else."
     try:
-        data = base64.b64decode(text.strip(), validate=True)
+        data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return None
-    return data if len(data) == size else None
+    return data if len(data) == size and base64.b64encode(data).decode() == text else None
 
 
 def trusted_from(
@@ -92,7 +92,7 @@ def signed(
     "Sign some bytes; raises `SettingsError` for what is no private key, without showing it."
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    if (secret := _decoded(private, KEY_BYTES)) is None:
+    if (secret := _decoded(private.strip(), KEY_BYTES)) is None:
         raise SettingsError(
             f"MLW_SIGNING_KEY is not the Base64 of {KEY_BYTES} bytes: take the private key that `ml-workbench release keys` showed"
         )
@@ -126,9 +126,10 @@ def signers(
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
-        lines = [_line(each) for each in signature.decode("ascii").splitlines()]
-        if not 1 <= len(lines) <= MOST_SIGNATURES:
-            raise ValueError("none, or too many")
+        *written, rest = signature.decode("ascii").split("\n")
+        lines = [_line(each) for each in written]
+        if rest or not 1 <= len(lines) <= MOST_SIGNATURES:
+            raise ValueError("cut off, none, or too many")
     except ValueError:
         raise ReleaseError(
             "its release.sig is damaged: sign it again (`ml-workbench release sign`)"

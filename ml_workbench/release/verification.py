@@ -30,7 +30,7 @@ from ..model.artifact import Scorer, manifest_from, scorer_of
 from ..model.quarantine import Limits, try_in_child
 from ..model.session import BATCH
 from ..plan.errors import ReleaseError, WorkbenchError
-from .bundle import FOLDER, MANIFEST, SIGNATURES, Bundle, check_parts
+from .bundle import FOLDER, MANIFEST, SIGNATURES, Bundle, check_parts, params_in
 from .declaration import DECLARATION
 from .reference import REFERENCE, Numbers, reference_from
 from .signing import check_signature, short_key, trusted_from
@@ -144,13 +144,11 @@ def summarised_again(
 
 def _run_of(bundle: Bundle, scorer: Scorer, root: Path) -> "Run":
     "A release's own run, on the features that are at hand."
-    import yaml
-
     from ml_workbench.model.snapshots import read_schema
     from ml_workbench.plan.params import validated
     from ml_workbench.release.building import Run
 
-    params = validated(yaml.safe_load(bundle.files["params.yaml"]), "params.yaml of the release")
+    params = validated(params_in(bundle.files), "params.yaml of the release")
     return Run(
         root, params, read_schema(root / "data/features/schema.json"), bundle.files[DECLARATION], scorer
     )

@@ -4,6 +4,8 @@
 
 # %% auto #0
 __all__ = [
+    "EXTRAS",
+    "lacking",
     "Workbench",
     "cli",
     "stage",
@@ -30,11 +32,33 @@ import click
 from .. import __version__
 from ..plan.errors import WorkbenchError
 from .deploys import deploy, history, pause, promote, ramp, resume, rollback
+from .driving import drive_command
 from .experiments import experiment
 from .guard import guard
+from .migrating import migrate
+from .outcomes import outcomes
 from .releases import release
 from .scoring import online_command, score_command
 from .serving import serve_command
+
+# %% ../../nbs/run/cli.ipynb #e7a45c11
+EXTRAS = {
+    "serve": ("alembic", "fastapi", "fsspec", "onnxruntime", "orjson", "sqlalchemy", "uvicorn"),
+    "batch": ("duckdb", "pandas", "pyarrow", "sqlglot"),
+    "experiment": ("scipy", "sklearn", "skops", "threadpoolctl"),
+    "pipeline": ("dvc", "execnb", "nbconvert", "nbformat", "onnx", "optuna", "papermill", "skl2onnx"),
+    "app": ("plotly", "streamlit"),
+    "dev": ("nbdev",),
+}
+
+
+def lacking(
+    error: ModuleNotFoundError,
+) -> str | None:  # None for a module of our own, or one that no extra brings
+    "What to install for a library that is not here."
+    library = (error.name or "").partition(".")[0]
+    extra = next((name for name, libraries in EXTRAS.items() if library in libraries), None)
+    return extra and f"this needs {library}, which is not installed: pip install 'ml-workbench[{extra}]'"
 
 
 # %% ../../nbs/run/cli.ipynb #9ba574fb
@@ -48,8 +72,13 @@ class Workbench(click.Group):
         except (WorkbenchError, KeyboardInterrupt) as error:
             if ctx.params.get("debug"):
                 raise
-            click.echo(f"error: {error or 'stopped'}", err=True)
+            click.echo(f"error: {str(error) or 'stopped'}", err=True)
             ctx.exit(getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1))
+        except ModuleNotFoundError as error:
+            if ctx.params.get("debug") or (said := lacking(error)) is None:
+                raise
+            click.echo(f"error: {said}", err=True)
+            ctx.exit(1)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         "Commands in the order of a day's work."
@@ -245,9 +274,12 @@ for _command in (
     rollback,
     history,
     guard,
-    serve_command,
-    score_command,
     online_command,
+    score_command,
+    serve_command,
+    outcomes,
+    drive_command,
+    migrate,
 ):
     cli.add_command(_command)
 

@@ -7,6 +7,7 @@ __all__ = [
     "check_verdict",
     "design_row",
     "deploy_release",
+    "check_not_played",
     "as_row",
     "deploy",
     "ramp",
@@ -149,6 +150,8 @@ def _carried_out(ledger: "Ledger", order: Any, line: "Line | None", actor: str, 
         return Change(line, False, now, after)
     check_same_deal(after, [(each.line, state) for each in ledger.lines() if (state := readable(each))])
     experiment = experiment_of(after, order.plan)
+    if experiment:
+        check_not_played(ledger, experiment.name, actor)
     designs = [design_row(plain_design(experiment), actor)] if experiment else []
     return Change(
         ledger.write("deploy", after, actor, reason, line.line if line else None, designs=designs),
@@ -156,6 +159,33 @@ def _carried_out(ledger: "Ledger", order: Any, line: "Line | None", actor: str, 
         now,
         after,
     )
+
+
+# %% ../../nbs/run/deploys.ipynb #082c7ff2
+def check_not_played(
+    ledger: "Ledger",
+    experiment: str,  # its name
+    actor: str,  # who deploys it
+) -> None:
+    "Raise `LedgerError` for a real experiment that bears the name of one that is replayed in the same records."
+    import sqlalchemy as sa
+
+    from ml_workbench.database.connections import shown, transaction
+    from ml_workbench.database.tables import table_of
+    from ml_workbench.serve.designs import REPLAY
+
+    table = table_of("experiments")
+    with transaction(ledger.engine, reading=True) as connection:
+        actors = (
+            connection.execute(sa.select(table.c.actor).where(table.c.experiment == experiment))
+            .scalars()
+            .all()
+        )
+    if REPLAY in actors and actor != REPLAY:
+        raise LedgerError(
+            f"experiment '{experiment}' is replayed in {shown(ledger.engine.url)}: real records would be mixed with it, and removed with it. "
+            "Begin another with --experiment NAME, or deploy in a database of its own (MLW_DATABASE_URL)"
+        )
 
 
 # %% ../../nbs/run/deploys.ipynb #4bfb4ce6
@@ -182,11 +212,11 @@ def _ramped_design(ledger: "Ledger", actor: str) -> "Callable[[Deployment], list
 
 # %% ../../nbs/run/deploys.ipynb #dd9dc94c
 def _ledger() -> "AbstractContextManager[Ledger]":
-    "The ledger that the settings name."
+    "The ledger that the settings name; raises `LedgerError` where nothing was ever deployed."
     from ml_workbench.plan.settings import load_settings, working_folder
-    from ml_workbench.release.ledger import open_ledger
+    from ml_workbench.release.ledger import deployed_ledger
 
-    return open_ledger(load_settings(working_folder()))
+    return deployed_ledger(load_settings(working_folder()))
 
 
 def as_row(
@@ -416,8 +446,11 @@ def history(count: int, machine: bool) -> None:
 
     Example: ml-workbench history -n 5
     """
-    with _ledger() as ledger:
-        lines = ledger.lines(count)
+    from ml_workbench.plan.settings import load_settings, working_folder
+    from ml_workbench.release.ledger import open_ledger
+
+    with open_ledger(load_settings(working_folder())) as ledger:
+        lines = ledger.lines(count) if ledger.ready() else []
     if machine:
         click.echo(json.dumps([as_row(line) for line in lines], indent=2, ensure_ascii=False))
     else:

@@ -30,7 +30,7 @@ from .problems import Problem
 
 # %% ../../nbs/serve/admission.ipynb #9fc3c962
 OPEN = ("/healthz", "/readyz", "/metrics", "/openapi.json")  # no token: they tell nothing of any unit
-_SAFE = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
+_SAFE = re.compile(rb"[A-Za-z0-9_.:=-]{1,64}")
 _JSON = re.compile(rb"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 
 

@@ -6,6 +6,8 @@
 __all__ = [
     "ACTION",
     "NOTHING",
+    "TOGETHER",
+    "WORTH",
     "Row",
     "Intake",
     "matrix_of",
@@ -15,14 +17,17 @@ __all__ = [
     "Known",
     "known_units",
     "Decision",
+    "intake_of",
     "Decider",
     "Said",
+    "Part",
+    "saved_together",
 ]
 
 # %% ../../nbs/serve/deciding.ipynb #3d37e7b0
 import hashlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -264,6 +269,23 @@ class Decision(NamedTuple):
     arm: str  # for statistics: an arm, 'holdout', or what keeps a unit out
 
 
+def intake_of(decider: "Decider") -> Intake:
+    "What must come with a question."
+    scorers = [way.scorer for way in decider.ways.values()] + [
+        each.scorer for each in decider.shadows.values()
+    ]
+    needed = {name for scorer in scorers if scorer is not None for name in scorer.signature.names}
+    needed |= (
+        {decider.terms.charter.baseline.feature}
+        if any(way.policy == "rule" for way in decider.ways.values())
+        else set()
+    )
+    needed |= {decider.terms.usual_weekly_spend} if decider.terms.rank_by == "usual_spend" else set()
+    needed |= {decider.deployment.split.cluster} if decider.deployment.split.cluster else set()
+    return Intake(decider.terms.columns, frozenset(needed))
+
+
+# %% ../../nbs/serve/deciding.ipynb #fb746e61
 class Decider:
     "What a service knows at one moment."
 
@@ -289,26 +311,16 @@ class Decider:
         self.router, self.ways = Router(deployment.split), ways_of(deployment, loaded)
         self.design, self.traits = design_of(deployment, self.terms)
         self.shadows = {name: loaded[name] for name in deployment.shadows}
-        self.intake = self._intake()
+        self.intake = intake_of(self)
         options = {"resting": resting or {}, "shadows": self.shadows}
         parts = (deployment, self.ways, self.terms, self.router)
         scorers = [each.scorer for each in loaded.values()]
         fed = list(dict.fromkeys(scorer.signature.inputs for scorer in scorers))
         self.feeds = {id(scorer): fed.index(scorer.signature.inputs) for scorer in scorers}  # alike, or not
+        self.gathers = any(
+            saved_together(each) > WORTH for each in scorers
+        )  # whether requests wait for each other
         self.known = None if online is None else known_units(online, *parts, **options)
-
-    def _intake(self) -> Intake:
-        "What must come with a question."
-        scorers = [way.scorer for way in self.ways.values()] + [each.scorer for each in self.shadows.values()]
-        needed = {name for scorer in scorers if scorer is not None for name in scorer.signature.names}
-        needed |= (
-            {self.terms.charter.baseline.feature}
-            if any(way.policy == "rule" for way in self.ways.values())
-            else set()
-        )
-        needed |= {self.terms.usual_weekly_spend} if self.terms.rank_by == "usual_spend" else set()
-        needed |= {self.deployment.split.cluster} if self.deployment.split.cluster else set()
-        return Intake(self.terms.columns, frozenset(needed))
 
     def decide(
         self,
@@ -321,7 +333,23 @@ class Decider:
         moment = datetime.fromtimestamp(time.time() if now is None else now, UTC).replace(tzinfo=None)
         if question.features is None:
             return _looked_up(self, question, name, moment)
-        return _worked_out(self, question, name, moment)
+        part = _prepared(self, question)
+        return _worked_out(self, part, name, moment, _scores(self, [part])[0])
+
+    def decide_many(
+        self,
+        questions: Sequence[Question],
+        names: Sequence[str],  # of the decisions
+        *,
+        now: float | None = None,  # seconds since 1970; the clock's when omitted
+    ) -> list["Decision | Problem"]:  # in the order of the questions
+        "Answer questions together: those that came with features are scored at once."
+        return _decided(
+            self,
+            questions,
+            names,
+            datetime.fromtimestamp(time.time() if now is None else now, UTC).replace(tzinfo=None),
+        )
 
 
 # %% ../../nbs/serve/deciding.ipynb #aa9aaf15
@@ -452,9 +480,20 @@ def _kept(decider: Decider, values: list) -> tuple[str, str | None]:
     ).hexdigest(), text.decode() if decider.keep == "values" else None
 
 
-# %% ../../nbs/serve/deciding.ipynb #c4ec3bfc
-def _worked_out(decider: Decider, question: Question, name: str, moment: datetime) -> Decision:
-    "Answer about a unit from the features that came along."
+# %% ../../nbs/serve/deciding.ipynb #d8665990
+class Part(NamedTuple):
+    "A question with features, as far as it can be answered without a score."
+
+    question: Question
+    row: Row
+    lot: Assignment
+    arm: str | None  # that serves it
+    scorers: tuple[Scorer, ...]  # that must be asked
+    fed: dict[int, np.ndarray]  # what they are fed; those that are fed alike share it
+
+
+def _prepared(decider: Decider, question: Question) -> Part:
+    "Check the features, and see who must be asked."
     row, split = decider.intake.row(question.features), decider.deployment.split
     try:
         lot = decider.router.assign(
@@ -462,10 +501,62 @@ def _worked_out(decider: Decider, question: Question, name: str, moment: datetim
         )
     except RoutingError as error:
         raise Problem("invalid", str(error)) from None
-    arm, matrices = decider.deployment.serves(lot.arm), {}
-    said = _scored(decider, arm, row, matrices)
+    arm = decider.deployment.serves(lot.arm)
+    own = None if arm is None else decider.ways[arm].scorer
+    scorers = (*(() if own is None else (own,)), *(each.scorer for each in decider.shadows.values()))
+    fed: dict[int, np.ndarray] = {}
+    for scorer in scorers:
+        if (feed := decider.feeds[id(scorer)]) not in fed:
+            fed[feed] = matrix_of(scorer.signature, row.by_name)
+    return Part(question, row, lot, arm, scorers, fed)
+
+
+def _scores(decider: Decider, parts: Sequence[Part]) -> list[dict[int, float | None]]:
+    "For each part, what its scorers say; each scorer is asked once."
+    wanted: dict[int, tuple[Scorer, list[int]]] = {}
+    for place, part in enumerate(parts):
+        for scorer in part.scorers:
+            wanted.setdefault(id(scorer), (scorer, []))[1].append(place)
+    found: list[dict[int, float | None]] = [{} for _ in parts]
+    for name, (scorer, places) in wanted.items():
+        rows = [parts[place].fed[decider.feeds[name]] for place in places]
+        answers = scorer.session.run(
+            (scorer.output,), {INPUT: rows[0] if len(rows) == 1 else np.concatenate(rows)}
+        )[0]
+        for place, answer in zip(places, answers):
+            found[place][name] = _finite(answer)
+    return found
+
+
+# %% ../../nbs/serve/deciding.ipynb #bf5c1101
+def _decided(
+    decider: Decider, questions: Sequence[Question], names: Sequence[str], moment: datetime
+) -> "list[Decision | Problem]":
+    "Answer questions together."
+    found: list[Any] = [None] * len(questions)
+    parts: dict[int, Part] = {}
+    for place, question in enumerate(questions):
+        try:
+            if question.features is None:
+                found[place] = _looked_up(decider, question, names[place], moment)
+            else:
+                parts[place] = _prepared(decider, question)
+        except Problem as problem:
+            found[place] = problem
+    for (place, part), scores in zip(parts.items(), _scores(decider, [*parts.values()])):
+        found[place] = _worked_out(decider, part, names[place], moment, scores)
+    return found
+
+
+# %% ../../nbs/serve/deciding.ipynb #0f20641e
+def _worked_out(
+    decider: Decider, part: Part, name: str, moment: datetime, scores: Mapping[int, float | None]
+) -> Decision:
+    "Answer about a unit from the features that came along, and what the scorers said of them."
+    row, lot, arm = part.row, part.lot, part.arm
+    said = _scored(decider, arm, row, scores)
     if said is None:
-        lot, said = lot._replace(reason="fallback"), _fallen_back(decider, row)
+        lot, arm, said = lot._replace(reason="fallback"), lot.arm, _fallen_back(decider, row)
     predicted = said.policy != "none" and lot.reason == "assigned"
     about = {
         "policy": said.policy,
@@ -477,26 +568,18 @@ def _worked_out(decider: Decider, question: Question, name: str, moment: datetim
     }
     kinds = decider.intake.kinds
     return _decision(
-        decider, name, moment, question.as_of or moment, lot, arm if lot.reason != "fallback" else lot.arm, said, _kept(decider, row.values),
+        decider, name, moment, part.question.as_of or moment, lot, arm, said, _kept(decider, row.values),
         [about] if predicted else [], [_trait(kinds[each], each, row.by_name.get(each)) for each in decider.traits],
-        {release: {"score": _score(decider, each.scorer, row, matrices)} for release, each in decider.shadows.items()},
+        {release: {"score": scores[id(each.scorer)]} for release, each in decider.shadows.items()},
     )  # fmt: skip
 
 
-def _score(decider: Decider, scorer: Scorer, row: Row, matrices: dict[int, np.ndarray]) -> float | None:
-    "A model's answer to a row; None where it has none. Releases fed alike share the matrix."
-    feed = decider.feeds[id(scorer)]
-    if (matrix := matrices.get(feed)) is None:
-        matrix = matrices[feed] = matrix_of(scorer.signature, row.by_name)
-    return _finite(scorer.session.run((scorer.output,), {INPUT: matrix})[0][0])
-
-
-def _scored(decider: Decider, arm: str | None, row: Row, matrices: dict[int, np.ndarray]) -> Said | None:
+def _scored(decider: Decider, arm: str | None, row: Row, scores: Mapping[int, float | None]) -> Said | None:
     "What the policy of an arm says; None where its release has no answer."
     if arm is None:
         return Said("none", decider.deployment.terms, None, None, None, False, NOTHING)
     way = decider.ways[arm]
-    score = None if way.scorer is None else _score(decider, way.scorer, row, matrices)
+    score = None if way.scorer is None else scores[id(way.scorer)]
     if way.scorer is not None and score is None:
         return None
     cutoff = None if decider.known is None else decider.known.lists[arm].cutoff
@@ -515,7 +598,31 @@ def _scored(decider: Decider, arm: str | None, row: Row, matrices: dict[int, np.
 
 def _fallen_back(decider: Decider, row: Row) -> Said:
     "What is said where a release has no answer: the charter's rule, which needs no model."
-    cutoff = None
-    found = one("rule", decider.terms, None, row.by_name, cutoff=cutoff)
+    found = one("rule", decider.terms, None, row.by_name, cutoff=None)
     action = ACTION if found.listed else NOTHING
     return Said("rule", decider.deployment.terms, _finite(found.order), None, None, found.listed, action)
+
+
+# %% ../../nbs/serve/deciding.ipynb #7bf93d24
+TOGETHER, WORTH = 16, 30e-6  # rows; seconds that must be saved for each
+
+
+def saved_together(
+    scorer: Scorer,
+    *,
+    times: int = 20,
+) -> float:  # seconds per row
+    "How much less a row costs when sixteen are scored at once."
+    matrix = np.ascontiguousarray(
+        np.resize(scorer.golden.matrix, (TOGETHER, scorer.session.width)), dtype=np.float32
+    )
+
+    def seconds(rows: np.ndarray) -> float:
+        taken = []
+        for _ in range(times):
+            begun = time.perf_counter()
+            scorer.session.run((scorer.output,), {INPUT: rows})
+            taken.append(time.perf_counter() - begun)
+        return min(taken) / len(rows)
+
+    return seconds(matrix[:1]) - seconds(matrix)

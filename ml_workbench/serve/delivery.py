@@ -144,6 +144,7 @@ class Delivery:
         self.engine.dispose()
 
 
+# %% ../../nbs/serve/delivery.ipynb #a53a57a8
 def misfit(
     record: bytes,  # JSON
 ) -> str:  # empty when it fits

@@ -84,19 +84,15 @@ OUTCOME = {
     "required": ["outcome", "event_id", "unit", "occurred_at"],
     "additionalProperties": False,
     "properties": {
-        "outcome": {
-            "type": "string",
-            "minLength": 1,
-            "description": "Which kind of event, as metrics name it",
-        },
-        "event_id": {
-            "type": "string",
-            "minLength": 1,
-            "description": "What makes it the same event when it is sent again",
-        },
+        "outcome": {**_UNIT, "description": "Which kind of event, as metrics name it"},
+        "event_id": {**_UNIT, "description": "What makes it the same event when it is sent again"},
         "unit": _UNIT,
         "occurred_at": _TIME,
         "value": {**_NUMBER, "description": "What it was worth; null where nobody knows"},
+        "recorded_at": {
+            "type": ["string", "null"],
+            "description": "When it came in, where that was earlier than now",
+        },
     },
 }
 OUTCOMES = {

@@ -178,12 +178,23 @@ def _follow(follower: Follower) -> None:
     with follower._watched("release"):
         loaded = {name: _release(follower, name) for name in deployment.needed}
         terms = loaded[deployment.terms].terms
-        fresh = False
         with follower._watched("features"):
-            fresh = not away and _refresh_online(follower, terms)
-        if wanted or fresh:
+            if not away:
+                _refresh_online(follower, terms)
+        if wanted or _outdated(follower, terms):
             _change_over(follower, line, deployment, loaded)
         follower._not_before = 0.0
+
+
+def _outdated(follower: Follower, terms: Terms) -> bool:
+    "Whether the decider in use rests on other features than are at hand: also where it could not be exchanged the last time."
+    decider, at_hand = (
+        follower.answering.decider,
+        follower._online if follower._set == terms.feature_set else None,
+    )
+    return at_hand is not None and (
+        decider is None or decider.known is None or decider.known.online is not at_hand
+    )
 
 
 def _wanted(follower: Follower, decider: Decider | None) -> tuple[int, Deployment] | None:
@@ -210,18 +221,17 @@ def _release(follower: Follower, name: str) -> Loaded:
     return follower._releases[name]
 
 
-def _refresh_online(follower: Follower, terms: Terms) -> bool:
-    "Read features anew where there are newer ones; whether there were."
+def _refresh_online(follower: Follower, terms: Terms) -> None:
+    "Read features anew where there are newer ones."
     latest = latest_as_of(follower.engine, terms.feature_set)
     if latest is None or (
         follower._online is not None
         and follower._online.as_of == latest
         and follower._set == terms.feature_set
     ):
-        return False
+        return
     follower._online, follower._set = read_online(follower.engine, terms), terms.feature_set
     follower.answering.log.say("info", "features read", as_of=str(latest), units=len(follower._online.units))
-    return True
 
 
 def _change_over(follower: Follower, line: int, deployment: Deployment, loaded: Mapping[str, Loaded]) -> None:

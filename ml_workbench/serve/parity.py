@@ -18,6 +18,7 @@ __all__ = [
     "Asked",
     "by_decider",
     "by_service",
+    "failed",
     "parity",
 ]
 
@@ -460,6 +461,13 @@ def _failed(way: str, error: Exception) -> tuple[Agreement, ...]:
         )
         for each in RESPECTS
     )
+
+
+def failed(
+    error: Exception,  # that keeps production from deciding at all
+) -> tuple[Agreement, ...]:
+    "The finding that no way of production could be tried."
+    return (*_failed("batch", error), *_failed("rest", error))
 
 
 def _counts(tolerance: float) -> dict[str, _Count]:

@@ -132,7 +132,7 @@ def asked(
         )
     if len(units) > most:
         raise Problem(
-            "too-large",
+            "invalid",
             f"{len(units):,} units in one request, at most {most:,} are taken: send several requests",
         )
     return Asked(tuple(question_in(unit, f"units[{place}].") for place, unit in enumerate(units)), True)

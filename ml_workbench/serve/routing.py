@@ -207,7 +207,7 @@ class Router:
         )
         if len(tossed) != len(names):
             raise RoutingError(f"{len(names):,} units came with {len(tossed):,} clusters: give one for each")
-        place = over(tossed, f"CAST({self._case('unit', range(len(self.places)))} AS TINYINT)")
+        place = over(tossed, f"CAST({_case(self, 'unit', range(len(self.places)))} AS TINYINT)")
         return Assignments(self.experiment.name, self.places, names, place)
 
     def sql(
@@ -215,8 +215,8 @@ class Router:
         column: str = "unit",  # an SQL expression of type text: the unit, or its cluster where those are randomised
     ) -> str:  # an SQL expression: the arm, 'holdout', or NULL for who does not take part
         "The same decision inside a database that has md5() and ||."
-        return self._case(
-            column, ["NULL" if place.arm is None else literal(place.arm) for place in self.places]
+        return _case(
+            self, column, ["NULL" if place.arm is None else literal(place.arm) for place in self.places]
         )
 
     def _place(self, text: str) -> int:
@@ -226,18 +226,18 @@ class Router:
                 return place
         return bisect_right(self.cuts, digits_of(self._salt, text))
 
-    def _case(self, column: str, values: Sequence[object]) -> str:
-        "The same as one CASE, in which each place shows as its value."
-        whens = []
-        for salt, low, high, stays, place in self.gates:
-            digits, out = hashed(salt, column), "NOT " if stays else ""
-            above = f"{digits} >= '{low}' AND " if low > mark(0) else ""
-            whens.append(f"WHEN {out}({above}{digits} < '{high}') THEN {values[place]}")
-        digits = hashed(self._salt, column)
-        whens += [f"WHEN {digits} < '{cut}' THEN {values[arm]}" for arm, cut in enumerate(self.cuts)]
-        return "\n".join(
-            ["CASE", *(f"  {when}" for when in whens), f"  ELSE {values[len(self.cuts)]}", "END"]
-        )
+
+# %% ../../nbs/serve/routing.ipynb #b6fa7d4f
+def _case(router: Router, column: str, values: Sequence[object]) -> str:
+    "The same as one CASE, in which each place shows as its value."
+    whens = []
+    for salt, low, high, stays, place in router.gates:
+        digits, out = hashed(salt, column), "NOT " if stays else ""
+        above = f"{digits} >= '{low}' AND " if low > mark(0) else ""
+        whens.append(f"WHEN {out}({above}{digits} < '{high}') THEN {values[place]}")
+    digits = hashed(router._salt, column)
+    whens += [f"WHEN {digits} < '{cut}' THEN {values[arm]}" for arm, cut in enumerate(router.cuts)]
+    return "\n".join(["CASE", *(f"  {when}" for when in whens), f"  ELSE {values[len(router.cuts)]}", "END"])
 
 
 # %% ../../nbs/serve/routing.ipynb #8674d8a2

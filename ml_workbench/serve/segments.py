@@ -193,10 +193,16 @@ def read_positions(
 def put(
     path: Path,  # to replace
     data: bytes,
+    *,
+    durable: bool = False,  # on the disk when this returns
 ) -> None:
-    "Replace a small file in one step; raises `OSError`. It may be gone after a power failure, but never half there."
+    "Replace a small file in one step, so that nobody ever sees half of it; raises `OSError`."
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
-    fresh.write_bytes(data)
+    with fresh.open("wb") as file:
+        file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     fresh.replace(path)
 
 

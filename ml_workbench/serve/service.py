@@ -9,7 +9,6 @@ __all__ = ["make_service", "application", "Companion", "clean", "check_port", "s
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,6 +24,7 @@ from .answering import Answering
 from .api import Entrance, make_app
 from .following import Follower
 from .logs import Log
+from .shipping import command
 from .spool import open_spool
 from .statistics import leave
 
@@ -85,10 +85,10 @@ class Companion:
         self._thread.start()
 
     def _attend(self) -> None:
-        command, wait = [sys.executable, "-m", "ml_workbench.serve.shipping"], 0.5
+        wait = 0.5
         while not self._ending.is_set():
             self.process = subprocess.Popen(
-                command, cwd=self.settings.root, stdin=subprocess.PIPE, start_new_session=True
+                command(), cwd=self.settings.root, stdin=subprocess.PIPE, start_new_session=True
             )
             code = self.process.wait()
             if not self._ending.is_set():
@@ -143,6 +143,8 @@ def serve(
     options: dict[str, Any] = {"workers": settings.workers, "factory": True} if settings.workers > 1 else {}
     app = "ml_workbench.serve.service:application" if options else make_service(settings)
     companion = Companion(settings, Log(level=settings.log_level, about={"service": "decisions"}))
+    # The server raises the signal again when it is done: without a handler that would end us before the shipper.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     if ship:
         companion.start()
     try:

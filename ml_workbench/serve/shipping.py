@@ -4,16 +4,10 @@
 
 # %% auto #0
 __all__ = [
-    "REJECTED",
-    "LEVELS",
     "STATUS",
     "LOCK",
     "PING",
     "PAUSES",
-    "set_aside",
-    "Batch",
-    "take",
-    "clear",
     "Lines",
     "Shipping",
     "read_status",
@@ -30,137 +24,40 @@ __all__ = [
 # %% ../../nbs/serve/shipping.ipynb #ecf536d3
 import fcntl
 import gc
-import json
 import os
 import random
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from ..plan.errors import WorkbenchError
 from ..plan.settings import load_settings, working_folder
+from .backlog import REJECTED, Batch, clear, set_aside, take
 from .delivery import DatabaseAway, Delivery, Refused
-from .segments import Frame, Position, Segment, closed, put, read, read_positions, segments, write_positions
+from .logs import Log
+from .segments import Position, put, read_positions, segments, write_positions
 from .spool import Survey
 
-# %% ../../nbs/serve/shipping.ipynb #9aecd1ca
-REJECTED = "rejected"
 
-
-def set_aside(
-    folder: Path,  # the spool
-    name: str,  # of the file it was in
-    offset: int,  # where
-    data: bytes,
-    *,
-    reason: str,
-    kind: str,  # 'record' or 'damaged'
-) -> Path:
-    "Keep what cannot be shipped; raises `OSError`."
-    path = folder / REJECTED / f"{name.removesuffix('.log')}-{offset:08d}.{kind}"
-    path.parent.mkdir(exist_ok=True, mode=0o700)
-    put(path, orjson.dumps({"reason": reason, "from": name, "offset": offset}) + b"\n" + data)
-    return path
-
-
-# %% ../../nbs/serve/shipping.ipynb #e85dc4fc
-class Batch(NamedTuple):
-    "What goes to the database at a time."
-
-    taken: list[tuple[str, Frame]]  # the name of a file, and a record
-    positions: dict[str, Position]  # when it is there
-    damaged: list[tuple[str, int, int]]  # stretches of files that are no record
-    stuck: set[str]  # files in which no further record is found
-    more: bool = False  # whether something was left for the next one
-
-
-def take(
-    folder: Path,  # the spool
-    positions: Mapping[str, Position],  # how far the database is
-    most: int,  # records, about
-) -> Batch:
-    "The next records of all files; raises `OSError`."
-    batch, filled = Batch([], {}, [], set()), {}
-    waiting = [
-        each for each in segments(folder) if each.size > positions.get(each.path.name, Position()).offset
-    ]
-    share = -(-most // max(1, len({each.instance for each in waiting})))
-    for segment in waiting:
-        room = share - filled.get(segment.instance, 0)
-        with suppress(FileNotFoundError):  # somebody removed it
-            found = _stretch(segment, positions, room, batch)
-            filled[segment.instance] = filled.get(segment.instance, 0) + found
-    return batch._replace(more=any(count >= share for count in filled.values()))
-
-
-# %% ../../nbs/serve/shipping.ipynb #44e7ab4d
-def _stretch(segment: Segment, positions: Mapping[str, Position], room: int, batch: Batch) -> int:
-    "Add records of one file; how many they were."
-    name = segment.path.name
-    (offset, before), found = positions.get(name, Position()), 0
-    with segment.path.open("rb", buffering=0) as file:
-        while found < room and (some := read(file.fileno(), offset, most=room - found)):
-            for frame in some:
-                if frame.start > offset:
-                    batch.damaged.append((name, offset, frame.start))
-                offset = frame.end
-                batch.taken.append((name, frame))
-            found += len(some)
-    if found:
-        batch.positions[name] = Position(offset, before + found)
-    elif room > 0:
-        batch.stuck.add(name)
-    return found
-
-
-# %% ../../nbs/serve/shipping.ipynb #2b98e258
-def clear(
-    folder: Path,  # the spool
-    positions: Mapping[str, Position],  # how far the database is
-    stuck: Collection[str] = (),  # files in which no further record was found
-) -> list[Path]:  # what was set aside
-    "Remove files that are in the database as a whole; raises `OSError`."
-    aside = []
-    for segment in segments(folder):
-        name = segment.path.name
-        offset = positions.get(name, Position()).offset
-        with suppress(FileNotFoundError), segment.path.open("rb", buffering=0) as file:
-            if (segment.size > offset and name not in stuck) or not closed(file.fileno()):
-                continue
-            if rest := max(0, file.seek(0, os.SEEK_END) - offset):  # nobody writes it any more: now or never
-                if read(file.fileno(), offset):
-                    continue
-                tail = os.pread(file.fileno(), rest, offset)
-                aside.append(set_aside(folder, name, offset, tail, reason="no whole record", kind="damaged"))
-            segment.path.unlink()
-    return aside
-
-
-# %% ../../nbs/serve/shipping.ipynb #f56a5849
-LEVELS = ("debug", "info", "warning", "error")
-
-
+# %% ../../nbs/serve/shipping.ipynb #63454bef
 class Lines:
-    "Says what happened, in a line of JSON each."
+    "Says what happened, in a line of the service's log each; says nothing where nobody listens any more."
 
     def __init__(self, level: str = "info") -> None:
-        self.least = LEVELS.index(level)
+        self.log = Log(level=level, about={"service": "shipper"})
 
     def __call__(self, event: str, *, level: str = "info", **facts: Any) -> None:
         "Say it, if it matters enough."
-        if LEVELS.index(level) >= self.least:
-            at = datetime.now(UTC).isoformat(timespec="milliseconds")
-            with suppress(OSError, ValueError):  # nobody listens any more
-                print(json.dumps({"at": at, "level": level, "event": event, **facts}), flush=True)
+        with suppress(OSError, ValueError):
+            self.log.say(level, event, **facts)
 
 
 # %% ../../nbs/serve/shipping.ipynb #0ecd2a28
@@ -237,6 +134,7 @@ class Shipper:
             os.close(lock)
             return False
         self._lock, self.positions = lock, read_positions(self.folder)
+        _tidy(self.folder)
         self.say("shipping", files=len(segments(self.folder)))
         return True
 
@@ -262,7 +160,15 @@ class Shipper:
         self.delivery.close()
 
 
-# %% ../../nbs/serve/shipping.ipynb #e89197cc
+# %% ../../nbs/serve/shipping.ipynb #728edded
+def _tidy(folder: Path) -> None:
+    "Remove what processes that died left half done: files that never got their name."
+    for path in (*folder.glob(".*.new"), *(folder / REJECTED).glob(".*.new")):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > 60:
+                path.unlink()
+
+
 def _same(file: int, path: Path) -> bool:
     "Whether a path still leads to an open file."
     with suppress(FileNotFoundError):

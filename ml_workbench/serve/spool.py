@@ -4,29 +4,20 @@
 
 # %% auto #0
 __all__ = [
-    "REMEDIES",
-    "FILE",
     "FILLING",
     "RUSH",
-    "SpoolFull",
-    "untakeable",
-    "write_whole",
-    "new_file",
-    "sync_folder",
-    "Writer",
     "State",
     "weight",
     "Survey",
     "Bound",
+    "SpoolFull",
     "Spool",
     "refresh",
     "open_spool",
 ]
 
-# %% ../../nbs/serve/spool.ipynb #d6392f6a
+# %% ../../nbs/serve/spool.ipynb #74a2fa22
 import asyncio
-import errno
-import fcntl
 import os
 import threading
 import time
@@ -38,184 +29,8 @@ from typing import Literal
 
 from ..plan.errors import SpoolError
 from ..plan.settings import Settings
-from .segments import HEAD, Position, find, framed, name_of, read_positions, segments
-
-
-# %% ../../nbs/serve/spool.ipynb #bd1e6d64
-class SpoolFull(SpoolError):
-    "As many decisions wait for the database as may."
-
-
-REMEDIES = {
-    errno.ENOSPC: "free space on its disk",
-    errno.EDQUOT: "free space within the quota of its user",
-    errno.EFBIG: "allow larger files (ulimit -f)",
-    errno.EIO: "its disk fails: put spool_dir on another one",
-    errno.EROFS: "its file system may only be read: mount it for writing, or choose another spool_dir",
-    errno.EACCES: "let the user of the service write there, or choose another spool_dir",
-    errno.EPERM: "let the user of the service write there, or choose another spool_dir",
-    errno.ENOENT: "make the folder again, or mount it; the service goes on by itself then",
-    errno.ENOTDIR: "a file is in the way: remove it, or choose another spool_dir",
-    errno.EEXIST: "a file is in the way: remove it, or choose another spool_dir",
-    errno.EMFILE: "allow more open files (ulimit -n)",
-    errno.EBADF: "open it again",
-}
-
-
-def untakeable(
-    folder: Path,  # the spool
-    error: OSError,  # what the operating system said
-) -> SpoolError:  # to be raised
-    "What stands in the way of a decision, and what to do."
-    remedy = REMEDIES.get(error.errno, "choose another spool_dir")
-    return SpoolError(f"{folder}: a decision cannot be kept ({error.strerror or error}); {remedy}")
-
-
-# %% ../../nbs/serve/spool.ipynb #21d1f59c
-def write_whole(
-    file: int,  # its descriptor
-    line: bytes,
-) -> int:  # bytes that the file has now
-    "Append a line, whole or not at all; raises `OSError`."
-    done = 0
-    try:
-        while done < len(line):
-            done += os.write(file, line[done:] if done else line)
-    except OSError:
-        if done:
-            os.ftruncate(file, os.fstat(file).st_size - done)
-        raise
-    facts = os.fstat(file)
-    if not facts.st_nlink:  # it would take everything without complaint, and nobody would ever find it
-        raise FileNotFoundError(errno.ENOENT, "its file was deleted")
-    return facts.st_size
-
-
-# %% ../../nbs/serve/spool.ipynb #3b636a80
-def new_file(
-    folder: Path,  # the spool
-    name: str,  # of the file
-) -> int:  # its descriptor
-    "A new file, locked; raises `OSError`."
-    hidden = folder / f".{name}.new"
-    file = os.open(hidden, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        hidden.rename(folder / name)
-    except BaseException:
-        os.close(file)
-        hidden.unlink(missing_ok=True)
-        raise
-    return file
-
-
-def sync_folder(
-    folder: Path,  # whose names are to be on the disk
-) -> None:
-    "Bring the names of new files to the disk; raises `OSError`."
-    file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
-# %% ../../nbs/serve/spool.ipynb #d8864996
-FILE = 8 << 20  # bytes of a file, then the next one begins
-
-
-class Writer:
-    "The files of one process; its methods raise `OSError`."
-
-    def __init__(self, folder: Path, file_bytes: int) -> None:
-        self.folder, self.file_bytes, self.instance = folder, file_bytes, uuid.uuid4().hex[:12]
-        self.records = self.bytes = self.synced = (
-            0  # written since it was opened; records that are on the disk
-        )
-        self._file, self._size, self._sequence, self._named, self.closed = -1, 0, 0, False, False
-        self._left: list[int] = []  # files to be brought to the disk and closed
-        self._deleted: list[int] = []  # files without a name
-        self._lock, self._syncing = threading.Lock(), threading.Lock()
-
-    def append(self, line: bytes) -> None:
-        "Write a line, whole or not at all."
-        with self._lock:
-            if self._file < 0 or (self._size and self._size + len(line) > self.file_bytes):
-                self.turn()
-            try:
-                while self._deleted:
-                    self._size = write_whole(self._file, _all_of(self._deleted[-1]))
-                    os.close(self._deleted.pop())
-                self._size = write_whole(self._file, line)
-            except OSError:
-                _leave_torn(self)
-                raise
-            self.records += 1
-            self.bytes += len(line)
-
-    def turn(self) -> None:
-        "Begin the next file."
-        if self.closed:
-            raise OSError(errno.EBADF, "the spool was closed")
-        file = new_file(self.folder, name_of(self.instance, self._sequence + 1))
-        self._leave(self._left)
-        self._file, self._sequence, self._named = file, self._sequence + 1, True
-
-    def sync(self) -> None:
-        "Bring everything that was appended to the disk."
-        with self._syncing:
-            self.synced = _synced(self)
-
-    def close(self) -> None:
-        "Leave the files to whoever ships them; one without records is removed."
-        with self._lock:
-            self.closed = True
-            if self._file >= 0 and not self._size:
-                (self.folder / name_of(self.instance, self._sequence)).unlink(missing_ok=True)
-            self._leave(self._left)
-        self.sync()
-
-    def _leave(self, where: list[int]) -> None:
-        if self._file >= 0:
-            where.append(self._file)
-        self._file, self._size = -1, 0
-
-
-# %% ../../nbs/serve/spool.ipynb #8cfb75ac
-def _leave_torn(writer: Writer) -> None:
-    "After a mistake, go on with another file where this one has no name, or a tear."
-    facts = os.fstat(writer._file)
-    if not facts.st_nlink:
-        writer._leave(writer._deleted)
-    elif facts.st_size != writer._size:
-        writer._leave(writer._left)
-
-
-def _all_of(file: int) -> bytes:
-    return os.pread(file, os.fstat(file).st_size, 0)
-
-
-def _synced(writer: Writer) -> int:
-    "Bring to the disk what is not there; how many records have been appended before."
-    with writer._lock:
-        until, named, left, file = writer.records, writer._named, writer._left, writer._file
-        writer._named, writer._left = False, []
-    try:
-        for each in (*left, *((file,) if file >= 0 else ())):
-            os.fdatasync(each)
-        if named:
-            sync_folder(writer.folder)
-    except OSError:
-        with writer._lock:
-            writer._named |= named
-            if writer._file == file:
-                writer._leave(writer._left)
-        raise
-    finally:
-        for each in left:
-            os.close(each)
-    return until
-
+from .segments import HEAD, Position, find, framed, read_positions, segments
+from .writing import FILE, MB, Writer, untakeable
 
 # %% ../../nbs/serve/spool.ipynb #3fb55a2e
 FILLING = 0.8  # of the bound
@@ -339,7 +154,11 @@ class Bound:
         return not self.full
 
 
-# %% ../../nbs/serve/spool.ipynb #223a3547
+# %% ../../nbs/serve/spool.ipynb #bd1e6d64
+class SpoolFull(SpoolError):
+    "As many decisions wait for the database as may."
+
+
 class Spool(AbstractContextManager):
     "Keeps records until the database has them. Open it in the process that writes; any thread may append."
 
@@ -442,8 +261,8 @@ def _kept(spool: Spool, line: bytes) -> bool:
         return False
     spool.refused += 1
     raise SpoolFull(
-        f"{spool.folder}: {spool._bound.used >> 20} of {spool._bound.limit >> 20} MB are waiting for the database, and "
-        "no more is taken; it empties by itself when the database is back, or raise spool_mb"
+        f"{spool.folder}: {spool._bound.used / MB:.1f} of {spool._bound.limit / MB:.1f} MB wait for the database or were "
+        "set aside (rejected/), and no more is taken; it empties by itself when the database is back, or raise spool_mb"
     )
 
 
@@ -451,7 +270,6 @@ def _synced_or_told(spool: Spool) -> None:
     "Bring everything to the disk."
     try:
         spool._writer.sync()
-        spool.errors.pop("sync", None)
     except OSError as error:
         told = untakeable(spool.folder, error)
         spool.errors["sync"] = str(told)
@@ -478,14 +296,21 @@ def refresh(
 ) -> None:
     "Look at the folder now."
     try:
+        if spool._bound.used > spool._bound.limit / 2:
+            _make_way(spool)
         spool._bound.weigh()
         spool._survey.look()
-        if "write" in spool.errors:
+        if spool.errors:
             _try(spool.folder)
-            del spool.errors["write"]
-        spool.errors.pop("look", None)
+        spool.errors.clear()
     except OSError as error:
         spool.errors["look"] = str(untakeable(spool.folder, error))
+
+
+def _make_way(spool: Spool) -> None:
+    "Leave a file that is in the database as a whole, so that it can go."
+    for name, position in read_positions(spool.folder).items():
+        spool._writer.turn_if(name, position.offset)
 
 
 def _try(folder: Path) -> None:
@@ -495,7 +320,7 @@ def _try(folder: Path) -> None:
         with path.open("wb") as file:
             file.write(bytes(4096))
             file.flush()
-            os.fsync(file.fileno())
+            os.fdatasync(file.fileno())
     finally:
         path.unlink(missing_ok=True)
 

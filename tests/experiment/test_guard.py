@@ -234,7 +234,7 @@ def test_where_a_person_was_faster_the_guard_leaves_it_at_that(
 
     monkeypatch.setattr(module, "readings", slow)
     seen = small.look()
-    assert seen.outcome == "overtaken" and "line 3 is in force meanwhile" in seen.sentence
+    assert seen.outcome == "overtaken" and "Ann has written line 3 since" in seen.sentence
     assert small.ledger.latest_line() == 3 and small.now.actor == "Ann"
 
 

@@ -11,11 +11,20 @@ import pytest
 import yaml
 
 from ml_workbench.experiment.cohort import cohort
-from ml_workbench.model.snapshots import write_table
-from ml_workbench.plan.errors import ExperimentError, RecordError, SettingsError, WorkbenchError
+from ml_workbench.model.artifact import read_artifact, write_artifact
+from ml_workbench.model.candidates import candidate_named, fit_candidate
+from ml_workbench.model.snapshots import schema_from, write_table
+from ml_workbench.plan.errors import (
+    ArtifactError,
+    ExperimentError,
+    RecordError,
+    SettingsError,
+    WorkbenchError,
+)
 from ml_workbench.plan.files import read_json, write_json
-from ml_workbench.plan.params import load_params
+from ml_workbench.plan.params import TrainParams, load_params
 from ml_workbench.serve.records import Records
+from tests.release.small import TRAINING
 
 MEMBERS, NAME = 400, "logistic_regression"
 SCHEMA = {
@@ -50,6 +59,17 @@ def lines() -> pd.DataFrame:
     return frame.assign(sales_value=random.gamma(2, 15, count).round(2))
 
 
+def fitted_artefact(folder: Path, rows: pd.DataFrame) -> str:
+    "A candidate fitted to nothing in particular, written as the train stage does; its hash."
+    schema, random = schema_from(SCHEMA), np.random.default_rng(14)
+    parts = [rows.head(MEMBERS).assign(lapsed=random.integers(0, 2, MEMBERS)) for _ in range(2)]
+    training = TrainParams(seed=1, candidates=[folder.name], threads=1, **TRAINING)
+    fitted = fit_candidate(
+        candidate_named(folder.name), schema, training, train=parts[0], validation=parts[1]
+    )
+    return write_artifact(folder, fitted, schema, parts[1]).sha256
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, root) -> Path:
     "A project as the stages before the replay leave it."
@@ -67,8 +87,9 @@ def made(tmp_path_factory, root) -> Path:
     write_table(
         folder / "data/predictions.parquet", keys.assign(**{name: random.random(len(rows)) for name in names})
     )
+    artefacts = {name: fitted_artefact(folder / "models" / name, rows) for name in names}
     ladder = [
-        {"name": name, "label": name, "complexity": 2, "artifact": "a1b2c3d4e5f6a7b8"} for name in names
+        {"name": name, "label": name, "complexity": 2, "artifact": hash} for name, hash in artefacts.items()
     ]
     write_json(folder / "reports/train.json", {"candidates": ladder})
     write_json(folder / "reports/evaluation.json", {"proposal": {"policy": NAME}})
@@ -168,7 +189,20 @@ def test_a_broken_randomisation_is_written_as_it_would_be_found(project, root, p
 def test_which_model_stood_behind_a_policy_is_on_record(project, root) -> None:
     run_stage(root)
     models = set(pd.read_parquet(project / "data/replay/predictions.parquet")["model"])
-    assert f"{NAME} a1b2c3d4e5f6" in models and "rule" in models
+    artifact = read_json(project / "reports/train.json")["candidates"][-1]
+    assert f"{artifact['name']} {artifact['artifact'][:12]}" in models and "rule" in models
+
+
+def test_the_files_score_not_what_the_training_predicted(project, root) -> None:
+    run_stage(root)
+    found = pd.read_parquet(project / "data/replay/predictions.parquet").query("policy == 'proposed'")
+    rows = snapshots().query("slice == 'replay'")
+    scores = read_artifact(project / "models" / NAME).scores(rows)
+    expected = dict(zip(zip(rows["household_id"].astype(str), rows["as_of"]), scores.astype(float)))
+    assert [expected[key] for key in zip(found["unit"], found["as_of"])] == found["score"].tolist()
+    shutil.rmtree(project / "models" / NAME)
+    with pytest.raises(ArtifactError):
+        run_stage(root)
 
 
 def test_a_mistake_stops_the_stage_before_anything_is_written(project, root) -> None:

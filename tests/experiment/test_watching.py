@@ -33,6 +33,7 @@ from ml_workbench.experiment.watching import (
 )
 from ml_workbench.plan.experiment import Metric
 from ml_workbench.release.ledger import Line
+from ml_workbench.release.reference import Slice, reference_bytes, reference_of
 from ml_workbench.release.traffic import Order, deployed, paused, ramped
 from ml_workbench.serve.designs import canonical, design_hash, plain_design
 from ml_workbench.serve.records import Records
@@ -407,3 +408,22 @@ def test_a_reading_never_breaches_on_less_than_the_minimum() -> None:
         0.25,
         200,
     )
+
+
+def test_the_reference_of_a_release_is_read_as_it_was_written() -> None:
+    random = np.random.default_rng(2)
+
+    def part(scores: np.ndarray, month: int) -> Slice:
+        columns = {
+            "unit": np.ma.array(np.arange(len(scores))), "as_of": np.ma.array([np.datetime64(f"2026-{month:02}-02")] * len(scores)),
+            "usual": np.ma.array(scores * 10), "label": np.ma.array((scores > 0.5).astype(float)),
+        }  # fmt: skip
+        return Slice(columns, scores, {"proposed": (3, len(scores))})
+
+    slices = {"train": part(random.beta(2, 2, 800), 1), "test": part(random.beta(1, 6, 2000), 2)}
+    data = reference_bytes(
+        reference_of(slices, [("usual", "number")], entity="unit", time="as_of", label="label")
+    )
+    edges, counts = reference_scores(data)
+    found = np.bincount(np.searchsorted(edges, slices["test"].scores, side="right"), minlength=len(counts))
+    assert found.tolist() == counts and sum(counts) == 2000

@@ -16,6 +16,7 @@ from ml_workbench.model.trials import Agreement, Incumbent, Speed, Trials
 from ml_workbench.plan.errors import GateError
 from ml_workbench.plan.files import write_json
 from ml_workbench.plan.params import load_params
+from ml_workbench.serve.parity import Agreement as Decided
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = load_params(ROOT)
@@ -79,12 +80,26 @@ WAYS = tuple(agreed(name) for name in ("golden", "evaluated", "onnx", "xgboost")
 TRIALS = Trials(HASH, None, WAYS, Speed(0.02, 0.1, 400_000.0), 1_200_000)
 
 
-def evidence(change=None, *, trials=TRIALS, incumbent=None, limits=LIMITS):
+RESPECTS = ("features", "scores", "values", "places", "actions")
+SERVING = tuple(
+    Decided(f"{way} {respect}", respect, 4_000, 0, 0, 0.0, 1e-4)
+    for way in ("batch", "rest")
+    for respect in RESPECTS
+)
+
+
+def otherwise(name, **changes):
+    "Production that decides otherwise in one respect."
+    return tuple(replace(each, **changes) if each.name == name else each for each in SERVING)
+
+
+def evidence(change=None, *, trials=TRIALS, incumbent=None, limits=LIMITS, serving=SERVING):
     "Evidence with one thing changed in the reports."
     held = copy.deepcopy(reports())
     if change:
         change(held)
-    return Evidence(**held, trials=trials, limits=limits, charter=PARAMS.charter, incumbent=incumbent)
+    options = {"limits": limits, "charter": PARAMS.charter, "incumbent": incumbent, "serving": serving}
+    return Evidence(**held, trials=trials, **options)
 
 
 def at(*path, to):
@@ -114,11 +129,16 @@ CALIBRATION = ("diagnosis", "calibration")
 def test_a_model_with_nothing_against_it_is_blessed_in_one_sentence():
     verdict = judged(evidence())
     assert verdict.verdict == "blessed" and verdict.reasons == () and verdict.artifact == HASH
-    assert verdict.sentence == "XGBoost is blessed: 23 of 23 checks passed."
-    assert len({each.name for each in verdict.checks}) == len(verdict.checks) == 23
+    assert verdict.sentence == "XGBoost is blessed: 25 of 25 checks passed."
+    assert len({each.name for each in verdict.checks}) == len(verdict.checks) == 25
 
 
 FAILING = {
+    "batch": (
+        {"serving": otherwise("batch features", apart=3, worst="unit 7 as of 2017-10-16: spend_4w 2.0 instead of 1.0")},
+        "decides otherwise, by features: 3 of 20,000 answers apart; unit 7",
+    ),
+    "rest": ({"serving": otherwise("rest actions", apart=1)}, "decides otherwise, by actions: 1 of 20,000"),
     "auc": ({"change": at(*POLICY, "metrics", "auc", "low", to=0.79)}, "AUC may be as low as 0.790"),
     "average_precision": (
         {"change": at(*POLICY, "metrics", "average_precision", "low", to=0.31)},
@@ -197,7 +217,7 @@ def test_a_warning_is_told_and_does_not_veto(name):
     (check,) = [each for each in verdict.checks if not each.passed]
     assert check.name == name and check.severity == "warning" and why in check.sentence
     assert verdict.verdict == "blessed" and verdict.reasons == ()
-    assert verdict.sentence == "XGBoost is blessed: 22 of 23 checks passed, with 1 warning."
+    assert verdict.sentence == "XGBoost is blessed: 24 of 25 checks passed, with 1 warning."
 
 
 def test_of_several_reasons_the_first_is_told_and_the_others_are_counted():
@@ -500,5 +520,19 @@ def test_the_real_reports_are_understood(produced):
         if each["name"] == held["evaluation"]["proposal"]["policy"]
     )
     trials = replace(TRIALS, artifact=row["artifact"])
-    verdict = judged(Evidence(**held, trials=trials, limits=LIMITS, charter=PARAMS.charter))
+    verdict = judged(Evidence(**held, trials=trials, limits=LIMITS, charter=PARAMS.charter, serving=SERVING))
     assert not [each.name for each in verdict.checks if each.figure == "missing"]
+
+
+def test_scores_may_differ_in_a_few_rows_and_actions_in_none():
+    few = otherwise("rest scores", apart=int(LIMITS.parity_share * 4_000))
+    assert judged(evidence(serving=few)).verdict == "blessed"
+    assert judged(evidence(serving=otherwise("rest scores", unusable=1))).failed == ("rest",)
+    assert judged(evidence(serving=otherwise("rest places", apart=1))).failed == ("rest",)
+
+
+def test_what_production_could_not_decide_or_nobody_let_it_decide_never_passes():
+    stopped = otherwise("batch features", problem="SourceError: no table 'transactions'")
+    verdict = judged(evidence(serving=stopped))
+    assert verdict.failed == ("batch",) and "could not decide: SourceError" in verdict.reasons[0]
+    assert judged(evidence(serving=())).failed == ("batch", "rest")

@@ -18,6 +18,7 @@ from ml_workbench.plan.errors import GateError
 from ml_workbench.plan.files import write_json
 from ml_workbench.plan.params import load_params
 from ml_workbench.run.gate import release_allowed, standing
+from ml_workbench.serve.parity import Agreement
 
 FEATURES = ("days_since_basket", "weekly", "noise")
 SCHEMA = {
@@ -86,6 +87,14 @@ def made(tmp_path_factory, root):
 
 @pytest.fixture
 def project(made, tmp_path, monkeypatch):
+    # These members have no tables, and features of their own: how production decides is tried on the real project.
+    ways = [
+        f"{way} {each}"
+        for way in ("batch", "rest")
+        for each in ("features", "scores", "values", "places", "actions")
+    ]
+    same = tuple(Agreement(way, way, 100, 0, 0, 0.0, 1e-4) for way in ways)
+    monkeypatch.setattr("ml_workbench.serve.asking.decided_again", lambda *_, **__: same)
     shutil.copytree(made.root, tmp_path / "project")
     monkeypatch.chdir(tmp_path / "project")
     return tmp_path / "project"

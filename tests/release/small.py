@@ -128,6 +128,21 @@ def members(slice: str = "next", seed: int = 1) -> pd.DataFrame:
 
 
 @cache
+def fitted_model(name: str = "logistic_regression", seed: int = 1) -> Fitted:
+    "A candidate, fitted on the members of the first date."
+    training = TrainParams(seed=seed, candidates=[name], threads=1, **TRAINING)
+    train, validation = members("train", seed), members("validation", seed)
+    return fit_candidate(
+        candidate_named(name),
+        SCHEMA,
+        training,
+        train=train,
+        validation=validation,
+        settings=SETTINGS.get(name),
+    )
+
+
+@cache
 def small_bundle(
     name: str = "logistic_regression",  # or xgboost, or another candidate
     seed: int = 1,  # another seed, another shop and another release
@@ -137,12 +152,7 @@ def small_bundle(
     experiment: Experiment = EXPERIMENT,
 ) -> Bundle:
     "A release of a candidate that was really fitted, without signature."
-    training = TrainParams(seed=seed, candidates=[name], threads=1, **TRAINING)
-    train, validation = members("train", seed), members("validation", seed)
-    settings = SETTINGS.get(name)
-    fitted = fit_candidate(
-        candidate_named(name), SCHEMA, training, train=train, validation=validation, settings=settings
-    )
+    fitted, validation = fitted_model(name, seed), members("validation", seed)
     model, latest = files_of(fitted, SCHEMA, validation), members("next", seed)
     declaration = declaration_bytes(DECLARED)
     terms = terms_for(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ml_workbench.plan.errors import LedgerError
 from ml_workbench.plan.experiment import Arm, Split
 from ml_workbench.plan.params import load_params
-from ml_workbench.release.deployment import Deployment, percent, sentences, served_by, shares, short
+from ml_workbench.release.deployment import FREE, Deployment, percent, sentences, served_by, shares, short
 from ml_workbench.serve.routing import Router, places_of
 
 APPLE, BANANA, CHERRY = (sha256(name.encode()).hexdigest() for name in ("apple", "banana", "cherry"))
@@ -48,14 +48,14 @@ def alone(**other) -> Deployment:
 def deployments(draw) -> Deployment:
     "Any arms and weights, any ramp, slots and holdout, any arms paused, with and without a control."
     parts = draw(st.lists(st.integers(1, 50), min_size=1, max_size=4))
-    policies = [draw(st.sampled_from(["rule", "none", "proposed", "mlp"])) for _ in parts]
+    policies = [draw(st.sampled_from(["rule", "none", "nothing", "proposed", "mlp"])) for _ in parts]
     arms = [(f"arm {i}", policy, part / sum(parts)) for i, (part, policy) in enumerate(zip(parts, policies))]
     names = [name for name, _, _ in arms]
     first, last = sorted(draw(st.lists(st.integers(0, 20), min_size=2, max_size=2, unique=True)))
     return Deployment(
         split(arms, ramp=draw(st.integers(0, 20)) / 20, holdout=draw(st.integers(0, 9)) / 10, slots=[first / 20, last / 20]),
         draw(st.sampled_from([None, *names])),
-        {name: APPLE for name, policy, _ in arms if policy not in ("rule", "none")},
+        {name: APPLE for name, policy, _ in arms if policy not in FREE},
         APPLE,
         draw(st.sampled_from(names)),
         draw(st.sampled_from([(), (BANANA,), (BANANA, CHERRY)])),

@@ -16,6 +16,8 @@ from ml_workbench.database.tables import table_of
 from ml_workbench.plan.errors import LedgerError, RecordError
 from ml_workbench.release import ledger as module
 from ml_workbench.release.ledger import ACTIONS, Ledger, operator
+from ml_workbench.release.operations import change, rollback
+from ml_workbench.release.traffic import resumed
 
 from .test_deployment import APPLE, BANANA, CHERRY, alone, deployment
 
@@ -228,6 +230,15 @@ def test_what_was_written_cannot_be_altered(ledger: Ledger, change: str) -> None
     assert ledger.lines() == [line]
 
 
+def test_looking_for_a_ledger_makes_none(url: str, tmp_path: Path) -> None:
+    with Ledger(url) as ledger:
+        assert not ledger.ready()
+        ledger.migrate()
+        assert ledger.ready()
+    with Ledger("sqlite:///deep/down.db", tmp_path) as ledger:
+        assert not ledger.ready() and not (tmp_path / "deep").exists()
+
+
 def test_a_database_without_tables_and_one_that_is_away_are_told_apart(tmp_path: Path) -> None:
     with Ledger("sqlite:///empty.db", tmp_path) as ledger, pytest.raises(RecordError, match="lacks tables"):
         ledger.latest_line()
@@ -260,3 +271,17 @@ def test_whoever_is_at_the_keyboard_has_a_name(monkeypatch: pytest.MonkeyPatch) 
     assert operator()
     monkeypatch.setattr(module.getpass, "getuser", lambda: (_ for _ in ()).throw(OSError("no such user")))
     assert operator() == "unknown"
+
+
+def test_whoever_looked_at_an_older_line_changes_nothing(ledger: Ledger) -> None:
+    ledger.write("deploy", deployment(), "Ann", "the first", None)
+    ledger.write("pause", deployment(paused=("challenger",)), "Ann", "wait", 1)
+    for step in (
+        lambda: change(ledger, "resume", resumed, actor="Ben", reason="go", expected=1),
+        lambda: rollback(ledger, actor="Ben", reason="back", expected=1),
+    ):
+        with pytest.raises(
+            LedgerError, match=r"line 1 was looked at, and Ann has written line 2 since \(pause: wait\)"
+        ):
+            step()
+    assert change(ledger, "resume", resumed, actor="Ben", reason="go", expected=2).line.line == 3

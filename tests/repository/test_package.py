@@ -3,15 +3,22 @@
 import ast
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import time
 import tomllib
 import zipfile
+from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
+
+from tests.release.live import judged
+from tests.release.small import small_bundle
+from tests.serve.live import TOKEN, Place, free_port, until
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(sys.executable).parent
@@ -26,14 +33,38 @@ RESEARCH_ONLY = (
     "streamlit",
     "nbdev",
 )
-# These run stages, and need the extra `pipeline`; every other module must import without it.
-PIPELINE = (
-    "ml_workbench.run.",
-    *(f"ml_workbench.model.{name}" for name in ("graph", "conversion", "variants", "compact")),  # write ONNX
-    "ml_workbench.model.studies",
-    "ml_workbench.model.searches",
-    "ml_workbench.model.tuning",
+# Whatever computes over tables, or fits, or brings a graphics card's libraries.
+COMPUTING = (
+    "pandas",
+    "pyarrow",
+    "duckdb",
+    "sqlglot",
+    "sklearn",
+    "scipy",
+    "xgboost",
+    "onnx",
+    "plotly",
+    "nvidia",
 )
+# In these folders every module must import where `serve` alone is installed, but for those that score everybody.
+SERVING = ("plan", "database", "release", "serve")
+SCORING = {
+    "ml_workbench.database.rows",
+    *(
+        f"ml_workbench.serve.{name}"
+        for name in ("asking", "batch", "everybody", "extracts", "keeping", "parity", "records", "refreshing", "scoring", "targets")
+    ),
+}  # fmt: skip
+COMMANDS = {
+    f"ml_workbench.run.{name}"
+    for name in ("cli", "deploys", "guard", "migrating", "releases", "scoring", "serving")
+}
+# These fit, tune, explain, convert or run stages: `batch` goes without them, and with everything else.
+FITTING = {
+    *(f"ml_workbench.examine.{name}" for name in ("explanation", "fairness", "leaks", "misses", "readings", "reasons", "refits", "slices", "what_if")),
+    *(f"ml_workbench.model.{name}" for name in ("bench", "candidates", "compact", "conversion", "estimators", "graph", "research", "searches", "spaces", "spend", "studies", "trials", "tuning", "variants")),
+    "ml_workbench.run.engines",
+}  # fmt: skip
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -62,14 +93,11 @@ def distributions(sources, tmp_path_factory) -> dict[str, Path]:
     return {"wheel": next(folder.glob("*.whl")), "sdist": next(folder.glob("*.tar.gz"))}
 
 
-@pytest.fixture(scope="module")
-def serving(distributions, tmp_path_factory) -> Path:
-    "The Python of a clean environment with the wheel and its extra `serve`, in the locked versions."
-    folder = tmp_path_factory.mktemp("serving")
-    python = folder / "venv" / "bin" / "python"
-    uv = [SCRIPTS / "uv", "--quiet"]
-    subprocess.run([*uv, "venv", "--python", sys.executable, folder / "venv"], check=True, env=environment())
-    install = [
+def installed(wheel: Path, extras: str, folder: Path, *options: str) -> Path:
+    "The Python of a clean environment with the wheel and some extras, in the locked versions."
+    python, uv = folder / "bin" / "python", [SCRIPTS / "uv", "--quiet"]
+    subprocess.run([*uv, "venv", "--python", sys.executable, folder], check=True, env=environment())
+    command = [
         *uv,
         "pip",
         "install",
@@ -77,13 +105,24 @@ def serving(distributions, tmp_path_factory) -> Path:
         python,
         "--constraints",
         ROOT / "requirements.lock",
-        "--compile-bytecode",
+        *options,
     ]
-    done = subprocess.run(
-        [*install, f"{distributions['wheel']}[serve]"], env=environment(), capture_output=True, text=True
-    )
+    done = subprocess.run([*command, f"{wheel}[{extras}]"], env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return python
+
+
+@pytest.fixture(scope="module")
+def serving(distributions, tmp_path_factory) -> Path:
+    "What a machine has that serves."
+    folder = tmp_path_factory.mktemp("serving") / "venv"
+    return installed(distributions["wheel"], "serve,postgres", folder, "--compile-bytecode")
+
+
+@pytest.fixture(scope="module")
+def scoring(distributions, tmp_path_factory) -> Path:
+    "What a machine has that scores everybody."
+    return installed(distributions["wheel"], "batch,postgres", tmp_path_factory.mktemp("scoring") / "venv")
 
 
 def asked(python: Path, code: str) -> object:
@@ -124,25 +163,148 @@ def test_the_metadata_says_what_a_package_index_needs(distributions):
     assert "/METADATA" in name and len(text.split("\n\n", 1)[1]) > 500, "the README is the description"
 
 
-@pytest.mark.slow
-def test_a_serving_installation_has_no_research_tools_in_it(serving):
-    code = (
-        f"import importlib.util as u, json; print(json.dumps([n for n in {RESEARCH_ONLY} if u.find_spec(n)]))"
-    )
-    assert asked(serving, code) == []
-
-
-@pytest.mark.slow
-def test_a_serving_installation_imports_every_module_that_runs_no_stage(serving):
-    wanted = [name for name in modules() if not name.startswith(PIPELINE)] + ["ml_workbench.run.cli"]
+def refused(python: Path) -> tuple[dict[str, str], list[str]]:
+    "The modules that cannot be imported in an environment, with the library that each lacks; and what was loaded."
     code = f"""if 1:
         import importlib, json, sys
-        for name in {wanted}: importlib.import_module(name)
+        refused = {{}}
+        for name in {modules()}:
+            try:
+                importlib.import_module(name)
+            except ModuleNotFoundError as error:
+                refused[name] = error.name
         import ml_workbench
-        print(json.dumps([ml_workbench.__file__, [n for n in {RESEARCH_ONLY} if n in sys.modules]]))"""
-    file, loaded = asked(serving, code)
-    assert Path(file).is_relative_to(serving.parent.parent)
+        loaded = [name for name in {(*RESEARCH_ONLY, *COMPUTING)} if name in sys.modules]
+        print(json.dumps([ml_workbench.__file__, refused, loaded]))"""
+    file, found, loaded = asked(python, code)
+    assert Path(file).is_relative_to(python.parent.parent)
+    return found, loaded
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["serving", "scoring"])
+def test_an_installation_for_production_has_no_research_tools_in_it(name, request):
+    unwanted = (*RESEARCH_ONLY, *(COMPUTING if name == "serving" else ("sklearn", "nvidia", "onnx")))
+    code = f"import importlib.util as u, json; print(json.dumps([n for n in {unwanted} if u.find_spec(n)]))"
+    assert asked(request.getfixturevalue(name), code) == []
+
+
+@pytest.mark.slow
+def test_every_module_that_a_service_needs_imports_where_it_is_installed_alone(serving):
+    missing, loaded = refused(serving)
+    needed = {name for name in modules() if name.split(".")[1:2] and name.split(".")[1] in SERVING} | COMMANDS
+    assert set(missing) & needed == SCORING
     assert loaded == []
+
+
+@pytest.mark.slow
+def test_whatever_scores_everybody_imports_where_batch_is_installed_and_only_fitting_does_not(scoring):
+    missing, loaded = refused(scoring)
+    assert set(missing) == FITTING
+    assert not set(loaded) & set(RESEARCH_ONLY)
+
+
+@pytest.mark.slow
+def test_a_serving_installation_is_small(serving, distributions):
+    files = [path for path in serving.parent.parent.rglob("*") if path.is_file() and not path.is_symlink()]
+    code = [path for path in files if path.suffix != ".pyc"]
+    assert sum(path.stat().st_size for path in code) < 240e6
+    assert distributions["wheel"].stat().st_size < 1.2e6
+
+
+def seconds_of_work(command: list) -> float:
+    "Processor time of a program: what else the machine does at the moment makes no difference."
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        command, cwd=Path(command[0]).parent, env=environment(), capture_output=True, text=True
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.mark.slow
+def test_the_service_is_imported_quickly(serving):
+    assert min(seconds_of_work([serving, "-c", "import ml_workbench.serve.service"]) for _ in range(3)) < 1.3
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Place:
+    "A machine in production: a database, a store that was handed over, and no project."
+    place = Place(tmp_path / "site")
+    place.fill_online()
+    place.store.add(judged(small_bundle()))
+    return place
+
+
+@pytest.mark.slow
+def test_commands_work_without_a_project(serving, site):
+    (release,) = site.store.ids()
+
+    def said(*arguments: str, code: int = 0) -> str:
+        command = [serving.parent / "ml-workbench", *arguments]
+        done = subprocess.run(
+            command, cwd=site.root, env=environment(MLW_DATABASE_URL=site.url), capture_output=True, text=True
+        )
+        assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
+        return done.stdout + done.stderr
+
+    assert "✗" not in said("release", "verify", release[:8]) and release[:12] in said("release", "list")
+    assert "Line 1: deploy by Ann" in said("deploy", release[:8], "--by", "Ann", "--reason", "the first")
+    another = site.store.add(judged(small_bundle(), card="another card"))
+    assert "Line 2: deploy by Ann" in said(
+        "deploy", another[:8], "--as", "challenger", "--ramp", ".5", "--by", "Ann", "--reason", "half of them"
+    )
+    assert "Line 3: rollback by Ann" in said("rollback", "--by", "Ann", "--reason", "back again")
+    assert said("history").count("\n") == 3 and "is at revision" in said("migrate", "--check")
+    for command in (
+        ("online", "--as-of", "2024-07-15", "--source", "x"),
+        ("score", "--as-of", "2024-07-15", "--source", "x", "--target", "y"),
+        ("outcomes", "import", "x.parquet", "--outcome", "visit"),
+    ):
+        assert "pip install 'ml-workbench[batch]'" in said(*command, code=1)
+
+
+def taken(process: int) -> tuple[float, float]:
+    "Processor seconds that a process and its children took, and the megabytes that it has."
+    about = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    status = Path(f"/proc/{process}/status").read_text()
+    return sum(map(int, about[11:15])) / os.sysconf("SC_CLK_TCK"), int(
+        status.split("VmRSS:")[1].split()[0]
+    ) / 1024
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
+def test_a_service_is_ready_in_two_seconds_and_takes_little_memory(serving, site):
+    "In processor time: what else the machine does at the moment makes no difference."
+    site.deploy(site.alone(site.store.ids()[0]))
+    work, sizes = [], []
+    for _ in range(3):
+        port = free_port()
+        variables = {"MLW_DATABASE_URL": site.url, "MLW_TOKENS": TOKEN, "MLW_API_PORT": str(port)}
+        command = [serving.parent / "ml-workbench", "serve", "--no-shipper"]
+        service = subprocess.Popen(
+            command, cwd=site.root, env=environment(**variables), stdout=subprocess.DEVNULL
+        )
+        try:
+            until(partial(asked_whether_ready, port), 60, "it was not ready")
+            seconds, _ = taken(service.pid)
+            bearer = {"authorization": f"Bearer {TOKEN}"}
+            answer = httpx.post(
+                f"http://127.0.0.1:{port}/v1/decisions", json={"unit": "12"}, headers=bearer, timeout=20
+            )
+            assert answer.status_code == 200
+            work.append(seconds)
+            sizes.append(taken(service.pid)[1])
+        finally:
+            service.terminate()
+            service.wait(20)
+    assert min(work) < 1.8 and min(sizes) < 150, (work, sizes)
+
+
+def asked_whether_ready(port: int) -> bool:
+    return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
 
 
 @pytest.mark.slow

@@ -127,3 +127,38 @@ def test_a_stage_runs_from_a_folder_inside_the_project(project) -> None:
 def test_commands_are_click_commands_with_one_line_of_help() -> None:
     for command in cli.commands.values():
         assert isinstance(command, click.Command) and command.get_short_help_str().endswith(".")
+
+
+def test_a_command_whose_libraries_are_not_installed_says_what_to_install(call, monkeypatch) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+    for name, extra in (("pyarrow.compute", "batch"), ("fastapi", "serve"), ("papermill", "pipeline")):
+        monkeypatch.setattr(cli.commands["version"], "callback", lambda name=name: missing(name))
+        shown = call("version")
+        assert (
+            shown.exit_code == 1
+            and shown.stderr.startswith("error: this needs ")
+            and f"pip install 'ml-workbench[{extra}]'" in shown.stderr
+        )
+    monkeypatch.setattr(cli.commands["version"], "callback", lambda: missing("ml_workbench.nowhere"))
+    assert isinstance(call("version").exception, ModuleNotFoundError)
+
+
+def test_a_database_is_migrated_once_and_it_is_said(call, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MLW_DATABASE_URL", f"sqlite:///{tmp_path}/records.db")
+    before = call("migrate", "--check")
+    assert before.exit_code == 1 and "has no tables yet; this version wants" in before.output
+    assert call("migrate").output.endswith(": done\n")
+    again = call("migrate", "--check")
+    assert (
+        again.exit_code == 0 and "is at revision" in again.output and call("migrate").output == again.output
+    )
+
+
+def test_a_database_that_is_away_is_one_line(call, monkeypatch) -> None:
+    monkeypatch.setenv("MLW_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
+    shown = call("migrate")
+    assert shown.exit_code == 1 and shown.stderr.startswith(
+        "error: postgresql://nobody@127.0.0.1:9/none: it cannot be reached"
+    )

@@ -1,5 +1,6 @@
 """The service as a client meets it, inside the test's own process."""
 
+import asyncio
 import json
 import time
 
@@ -7,7 +8,11 @@ import orjson
 import pytest
 from starlette.testclient import TestClient
 
-from ml_workbench.plan.errors import ServiceError
+from ml_workbench.plan.errors import GateError, ServiceError
+from ml_workbench.serve.answering import Recent
+from ml_workbench.serve.asking import post
+from ml_workbench.serve.delivery import Delivery
+from ml_workbench.serve.segments import read, segments
 from ml_workbench.serve.service import check_settings, make_service
 from tests.release.small import members
 from tests.serve.live import TOKEN, Place, features_of, until
@@ -36,9 +41,11 @@ def member() -> dict:
 
 def waiting(place: Place) -> list[dict]:
     "What stands in the spool, record by record."
-    from ml_workbench.serve.segments import records_in
-
-    return [orjson.loads(record) for record in records_in(place.root / "state/spool")]
+    found = []
+    for segment in segments(place.root / "state/spool"):
+        with segment.path.open("rb") as file:
+            found += [orjson.loads(frame.record) for frame in read(file.fileno())]
+    return found
 
 
 def test_a_known_unit_is_decided_recorded_and_found_again(service, place):
@@ -52,6 +59,17 @@ def test_a_known_unit_is_decided_recorded_and_found_again(service, place):
         answer["arm"],
     )
     assert len(found["features"]) == 4 and found["latency_ms"] > 0
+
+
+def test_what_the_database_has_is_told_as_what_waits_for_it(service, place):
+    answer = service.post("/v1/decisions", json={"unit": 12}).json()
+    waits = service.get(f"/v1/decisions/{answer['id']}").json()
+    Delivery(place.url, root=place.root).deliver(
+        [orjson.dumps(record) for record in waiting(place) if "served" in record]
+    )
+    found = service.get(f"/v1/decisions/{answer['id']}").json()
+    assert found["recorded"] is True and found["features"] == waits["features"]
+    assert {**found, "recorded": 0, "at": 0, "as_of": 0} == {**waits, "recorded": 0, "at": 0, "as_of": 0}
 
 
 def test_features_may_come_along(service, member):
@@ -95,7 +113,7 @@ def test_asking_again_under_the_same_id_gives_the_same_answer_once(service):
         (b'{"unit": "7", "id": "../../etc"}', 422, "invalid"),
         (b'{"units": []}', 422, "invalid"),
         (b'{"units": ["7"], "unit": "7"}', 422, "invalid"),
-        (b'{"units": [' + b"1," * 60 + b"1]}", 413, "too-large"),
+        (b'{"units": [' + b"1," * 60 + b"1]}", 422, "invalid"),
         (b'{"unit": "' + b"x" * 70_000 + b'"}', 413, "too-large"),
         (b'{"unit": "nobody"}', 404, "unknown-unit"),
     ],
@@ -346,3 +364,44 @@ def test_a_service_that_others_reach_needs_a_token(place):
         check_settings(place.settings(tokens="", api_host="0.0.0.0"))
     with pytest.raises(ServiceError, match="use at least 16"):
         check_settings(place.settings(tokens="short"))
+
+
+def test_requests_of_one_moment_are_answered_together_where_that_pays(place):
+    entrance = make_service(place.settings(tokens=""))
+    with TestClient(entrance) as client:
+        entrance.answering.decider.gathers = True
+        rows = members("next").to_dict("records")[:24]
+        bodies = [
+            {"unit": str(row["member"]), "features": features_of(row), "id": f"together-{row['member']}"}
+            for row in rows
+        ]
+        bodies.append({"unit": "nobody"})
+        asked = [orjson.dumps(body) for body in bodies]
+
+        async def ask() -> list:
+            return await asyncio.gather(
+                *(post(entrance, "/v1/decisions", body) for body in asked), return_exceptions=True
+            )
+
+        before = entrance.answering.statistics.requests.copy()
+        *found, refused = asyncio.run(ask())
+        entrance.answering.decider.gathers = False
+        entrance.answering.recent = Recent()
+        alone = [client.post("/v1/decisions", json=body).json() for body in bodies[:-1]]
+    assert [each["unit"] for each in found] == [body["unit"] for body in bodies[:-1]]
+    for one, other in zip(found, alone):
+        assert one["score"] == (
+            other["score"] if other["score"] is None else pytest.approx(other["score"], rel=1e-6)
+        )
+        assert (one["arm"], one["action"], one["id"]) == (other["arm"], other["action"], other["id"])
+    assert isinstance(refused, GateError) and "404" in str(refused)
+    assert entrance.answering.statistics.requests["/v1/decisions", 200] - before[
+        "/v1/decisions", 200
+    ] == 2 * len(found)
+    records = [record for record in waiting(place) if len(record.get("served", ())) == len(found)]
+    assert len(records) == 1, "one stroke for all of them"
+
+
+def test_a_cheap_model_is_not_kept_waiting(place):
+    with TestClient(make_service(place.settings(tokens=""))) as client:
+        assert client.app.answering.decider.gathers is False
