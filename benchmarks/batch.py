@@ -233,7 +233,7 @@ def main() -> int:
             }  # fmt: skip
             for url in ("duckdb:///scores.duckdb", "scores"):
                 lines[f"write to {'DuckDB' if 'duckdb' in url else 'Parquet'}"] = written(
-                    open_target(url, root=folder, memory_limit="1GB"), decided
+                    open_target(url, root=folder), decided
                 )
             if url := os.environ.get("MLW_TEST_POSTGRES_URL"):
                 target = open_target(f"{url}?table=bench_scores")

@@ -226,7 +226,7 @@ def score(
 ) -> Run:
     "Score everybody; raises an error of `plan.errors`, with nothing written."
     clock, say = _Clock(), step or (lambda _: None)
-    target = open_target(order.target, root=settings.root, memory_limit=settings.memory_limit)
+    target = open_target(order.target, root=settings.root)
     target.check()
     found = live(settings, order.release)
     ways, (design, traits) = ways_of(found.deployment, found.loaded), design_of(found.deployment, found.terms)

@@ -202,7 +202,7 @@ class DuckDBTarget(Target):
 
     path: Path
     schema: str = "main"
-    memory_limit: str = "2GB"
+    memory_limit: str = "512MB"  # beside that of the engine which computes the features
 
     @property
     def place(self) -> str:
@@ -353,7 +353,6 @@ def open_target(
     url: str,  # see the table at the top
     *,
     root: str | Path = ".",  # where relative paths start
-    memory_limit: str = "2GB",  # of DuckDB
 ) -> Target:  # nothing is opened yet
     "The target behind a URL; raises `RecordError` for what is none."
     scheme = re.match(r"(\w[\w+.-]+):", url)
@@ -372,7 +371,7 @@ def open_target(
                 f"target {url}: write duckdb:///file from the root, or duckdb:////absolute/file"
             )
         file = (Path(root) / unquote(path[10:])).absolute()
-        return DuckDBTarget(table, f"duckdb:///{file}?table={table}", file, schema or "main", memory_limit)
+        return DuckDBTarget(table, f"duckdb:///{file}?table={table}", file, schema or "main")
     if kind is not None:
         raise RecordError(
             f"target {masked(url)}: unknown kind '{kind}', {did_you_mean(kind, ('duckdb', 'postgresql'))}"

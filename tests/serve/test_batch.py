@@ -108,46 +108,64 @@ def records(settings) -> dict[str, list[dict]]:
     return found
 
 
-def test_every_active_member_is_decided_about_as_a_service_would_answer(settings):
-    deployment = deployment_of(settings.root)
-    shadow = small.small_bundle("xgboost", note="a shadow")
-    shadow_id = Store("store", settings.root).add(shadow)
-    split = deployment.split.model_copy(update={"ramp": 0.7})
-    deploy(settings, replace(deployment, split=split, shadows=(shadow_id,), paused=("challenger",)))
+def with_pauses_ramp_and_shadow(settings) -> Deployment:
+    "All that a ledger can say."
+    made = deployment_of(settings.root)
+    shadow = Store("store", settings.root).add(small.small_bundle("xgboost", note="a shadow"))
+    split = made.split.model_copy(update={"ramp": 0.7})
+    return replace(made, split=split, shadows=(shadow,), paused=("challenger",))
+
+
+def by_town(settings) -> Deployment:
+    "Whole towns are randomised."
+    made = deployment_of(settings.root)
+    return replace(made, split=made.split.model_copy(update={"cluster": "town", "name": "towns"}))
+
+
+def without_a_model(settings) -> Deployment:
+    "The rule against nothing; the champion's release brings only charter and plan."
+    made = deployment_of(settings.root)
+    arms = [Arm(name="control", policy="none", weight=0.5), Arm(name="champion", policy="rule", weight=0.5)]
+    split = Split(name="rules", namespace="letters", holdout=0.0, arms=arms)
+    return Deployment(split, "control", {}, made.terms, "champion")
+
+
+@pytest.mark.parametrize("deployed", [with_pauses_ramp_and_shadow, by_town, without_a_model])
+def test_every_active_member_is_decided_about_as_a_service_would_answer(settings, deployed):
+    deployment = deployed(settings)
+    deploy(settings, deployment)
     for weeks in (0, 1):
         run(settings, MONDAY + weeks * WEEK)
     refresh(MONDAY + WEEK, "tables", settings, tables=SHOP)
-    found = live(settings)
-    engine = connected(address(settings.database_url, root=settings.root))
+    found, engine = live(settings), connected(address(settings.database_url, root=settings.root))
     online = read_online(engine, found.terms)
-    resting = resting_units(engine, split.name, online.as_of, found.terms)
-    assert sum(map(len, resting.values())) > 20, "who was listed a week ago rests"
+    resting = resting_units(engine, deployment.split.name, online.as_of, found.terms)
+    engine.dispose()
+    assert min(map(len, resting.values())) == 20, "who was listed a week ago rests"
     decider = Decider(found.line, found.deployment, found.loaded, online=online, resting=resting)
     answers = [decider.decide(Question(unit), f"decision-{unit}") for unit in online.units]
-    engine.dispose()
 
     rows = decisions(settings).set_index("unit").query("as_of == @online.as_of")
-    assert set(rows.index) == set(online.units) and len(rows) > 150
-    for each in answers:
-        answer, row = each.answer, rows.loc[each.answer["unit"]]
-        assert (row["arm"] if isinstance(row["arm"], str) else None) == answer["arm"]
-        for name in ("propensity", "reason", "policy", "action"):
-            assert row[name] == answer[name], name
-        for name in ("score", "value"):
-            expected = np.nan if answer[name] is None else answer[name]
-            np.testing.assert_allclose(row[name], expected, atol=1e-5)
-        assert (None if pd.isna(row["rank"]) else int(row["rank"])) == answer["rank"]
-    assert set(rows["reason"]) == {"assigned", "paused", "not ramped", "holdout"}
     kept = {row["unit"]: row for row in records(settings)["served"] if row["as_of"] == online.as_of}
+    assert set(rows.index) == set(online.units) == set(kept) and len(rows) > 150
     for each in answers:
-        served, mine = each.rows["served"][0], kept[each.answer["unit"]]
-        assert (mine["features"], mine["features_hash"]) == (served["features"], served["features_hash"])
-        assert (mine["release"], mine["policy"], mine["line"]) == (
-            served["release"],
-            served["policy"],
-            served["line"],
-        )
-        assert mine["channel"] == "batch" and mine["shadows"].startswith(f'{{"{shadow_id}":{{"score":0.')
+        answer, served = each.answer, each.rows["served"][0]
+        row, mine = rows.loc[answer["unit"]], kept[answer["unit"]]
+        assert (row["arm"] if isinstance(row["arm"], str) else None) == answer["arm"]
+        assert [row[name] for name in SAME] == [answer[name] for name in SAME]
+        for name in ("score", "value"):
+            np.testing.assert_allclose(row[name], np.nan if answer[name] is None else answer[name], atol=1e-5)
+        assert (None if pd.isna(row["rank"]) else int(row["rank"])) == answer["rank"]
+        assert [mine[name] for name in ("release", *SAME)] == [served[name] for name in ("release", *SAME)]
+        assert mine["line"] == served["line"] and mine["channel"] == "batch"
+        if deployed is with_pauses_ramp_and_shadow:
+            assert (mine["features"], mine["features_hash"]) == (served["features"], served["features_hash"])
+            assert mine["shadows"].startswith(f'{{"{deployment.shadows[0]}":{{"score":0.')
+    if deployed is with_pauses_ramp_and_shadow:
+        assert set(rows["reason"]) == {"assigned", "paused", "not ramped", "holdout"}
+
+
+SAME = ("propensity", "reason", "policy", "action")
 
 
 def test_holdout_and_capacity_are_kept_and_only_members_of_arms_are_exposed(shop):
