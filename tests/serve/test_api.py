@@ -64,7 +64,9 @@ def test_a_known_unit_is_decided_recorded_and_found_again(service, place):
 def test_what_the_database_has_is_told_as_what_waits_for_it(service, place):
     answer = service.post("/v1/decisions", json={"unit": 12}).json()
     waits = service.get(f"/v1/decisions/{answer['id']}").json()
-    Delivery(place.url, root=place.root).deliver([orjson.dumps(record) for record in waiting(place) if "served" in record])
+    Delivery(place.url, root=place.root).deliver(
+        [orjson.dumps(record) for record in waiting(place) if "served" in record]
+    )
     found = service.get(f"/v1/decisions/{answer['id']}").json()
     assert found["recorded"] is True and found["features"] == waits["features"]
     assert {**found, "recorded": 0, "at": 0, "as_of": 0} == {**waits, "recorded": 0, "at": 0, "as_of": 0}
