@@ -140,9 +140,14 @@ class Trained:
 
 
 def _policies(rows: pd.DataFrame, loaded: Loaded, schema: Schema, charter: "Charter") -> dict[str, Policy]:
-    "The policies of the trial's arms."
-    about = {"name": loaded.release.model, "label": loaded.release.label, "complexity": 2}
-    model, rule, _ = policies_of(rows, [about], schema, charter, rank_by=loaded.terms.rank_by)
+    "The policies of the trial's arms; where the probability alone ranks, money is told of the release's average unit."
+    about, terms = (
+        {"name": loaded.release.model, "label": loaded.release.label, "complexity": 2},
+        loaded.terms,
+    )
+    if terms.rank_by == "probability":
+        rows = rows.assign(**{schema.usual_weekly_spend: terms.mean_weekly_spend})
+    model, rule, _ = policies_of(rows, [about], schema, charter)
     return {"champion": model, "control": rule}
 
 

@@ -18,7 +18,7 @@ from ..database.connections import address, connected, transaction
 from ..database.schema import upgrade
 from ..plan.settings import Settings
 from ..release.declaration import DECLARATION, declared_from
-from .batch import Feed, reader_of, reading
+from .batch import FEW, Feed, reader_of, reading
 from .extracts import reduced
 from .live import live
 from .online import Stored, write_online
@@ -65,7 +65,7 @@ def refresh(
         with transaction(engine) as connection:
             upgrade(connection)
         with reading(as_of, source, settings, terms, [feed], TABLES if tables is None else tables) as known:
-            reader = reader_of(known, feed, known.features(declared))
+            reader = reader_of(known, feed, known.features(declared), FEW)
             units, rows = rows_in(reader, declared.entity, terms.names)
             return write_online(engine, terms.feature_set, as_of, terms.columns, units, rows), found.chief.id
     finally:

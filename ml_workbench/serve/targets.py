@@ -202,6 +202,7 @@ class DuckDBTarget(Target):
 
     path: Path
     schema: str = "main"
+    memory_limit: str = "2GB"
 
     @property
     def place(self) -> str:
@@ -225,7 +226,7 @@ class DuckDBTarget(Target):
     @contextmanager
     def _connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with duckdb.connect(str(self.path)) as connection:
+        with duckdb.connect(str(self.path), config={"memory_limit": self.memory_limit}) as connection:
             yield connection
 
     @contextmanager
@@ -352,6 +353,7 @@ def open_target(
     url: str,  # see the table at the top
     *,
     root: str | Path = ".",  # where relative paths start
+    memory_limit: str = "2GB",  # of DuckDB
 ) -> Target:  # nothing is opened yet
     "The target behind a URL; raises `RecordError` for what is none."
     scheme = re.match(r"(\w[\w+.-]+):", url)
@@ -370,7 +372,7 @@ def open_target(
                 f"target {url}: write duckdb:///file from the root, or duckdb:////absolute/file"
             )
         file = (Path(root) / unquote(path[10:])).absolute()
-        return DuckDBTarget(table, f"duckdb:///{file}?table={table}", file, schema or "main")
+        return DuckDBTarget(table, f"duckdb:///{file}?table={table}", file, schema or "main", memory_limit)
     if kind is not None:
         raise RecordError(
             f"target {masked(url)}: unknown kind '{kind}', {did_you_mean(kind, ('duckdb', 'postgresql'))}"

@@ -1,7 +1,5 @@
 """The shop in miniature of tests/release/small.py as a project in production: tables, a store, a ledger."""
 
-import importlib.util
-import sys
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,6 +12,7 @@ from ml_workbench.plan.settings import Settings
 from ml_workbench.release.deployment import Deployment
 from ml_workbench.release.ledger import Ledger
 from ml_workbench.release.store import Store
+from tests.release import small
 
 SHOP = (
     Table(
@@ -25,18 +24,6 @@ SHOP = (
 )  # fmt: skip
 MONDAY = datetime(2024, 7, 1, 5)
 WEEK = timedelta(weeks=1)
-
-
-def module(name: str, path: Path) -> object:
-    "A test's helper by its path."
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-small = module("small", Path(__file__).resolve().parent.parent / "release" / "small.py")
 
 
 def settings_of(root: Path, database: str = "", **more: object) -> Settings:
