@@ -72,7 +72,7 @@ class Workbench(click.Group):
         except (WorkbenchError, KeyboardInterrupt) as error:
             if ctx.params.get("debug"):
                 raise
-            click.echo(f"error: {error or 'stopped'}", err=True)
+            click.echo(f"error: {str(error) or 'stopped'}", err=True)
             ctx.exit(getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1))
         except ModuleNotFoundError as error:
             if ctx.params.get("debug") or (said := lacking(error)) is None:

@@ -4,7 +4,6 @@
 
 # %% auto #0
 __all__ = [
-    "LEVELS",
     "STATUS",
     "LOCK",
     "PING",
@@ -25,7 +24,6 @@ __all__ = [
 # %% ../../nbs/serve/shipping.ipynb #ecf536d3
 import fcntl
 import gc
-import json
 import os
 import random
 import signal
@@ -35,7 +33,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,25 +42,22 @@ from ..plan.errors import WorkbenchError
 from ..plan.settings import load_settings, working_folder
 from .backlog import REJECTED, Batch, clear, set_aside, take
 from .delivery import DatabaseAway, Delivery, Refused
+from .logs import Log
 from .segments import Position, put, read_positions, segments, write_positions
 from .spool import Survey
 
-# %% ../../nbs/serve/shipping.ipynb #f56a5849
-LEVELS = ("debug", "info", "warning", "error")
 
-
+# %% ../../nbs/serve/shipping.ipynb #63454bef
 class Lines:
-    "Says what happened, in a line of JSON each."
+    "Says what happened, in a line of the service's log each; says nothing where nobody listens any more."
 
     def __init__(self, level: str = "info") -> None:
-        self.least = LEVELS.index(level)
+        self.log = Log(level=level, about={"service": "shipper"})
 
     def __call__(self, event: str, *, level: str = "info", **facts: Any) -> None:
         "Say it, if it matters enough."
-        if LEVELS.index(level) >= self.least:
-            at = datetime.now(UTC).isoformat(timespec="milliseconds")
-            with suppress(OSError, ValueError):  # nobody listens any more
-                print(json.dumps({"at": at, "level": level, "event": event, **facts}), flush=True)
+        with suppress(OSError, ValueError):
+            self.log.say(level, event, **facts)
 
 
 # %% ../../nbs/serve/shipping.ipynb #0ecd2a28

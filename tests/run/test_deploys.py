@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -23,7 +24,8 @@ from ml_workbench.release.ledger import Ledger
 from ml_workbench.release.signing import new_keys
 from ml_workbench.release.store import Store
 from ml_workbench.run.cli import cli
-from ml_workbench.serve.designs import canonical, design_hash, plain_design
+from ml_workbench.serve.designs import REPLAY, canonical, design_hash, plain_design
+from ml_workbench.serve.records import Records
 from tests.release.live import judged
 from tests.release.small import EXPERIMENT, small_bundle
 
@@ -469,3 +471,23 @@ def test_every_change_has_the_same_options_for_who_and_why() -> None:
             for option in each.opts
         }
         assert {"--by", "--reason", "--json"} <= options, name
+
+
+def test_a_real_experiment_does_not_take_the_name_of_one_that_is_replayed_there(site: Site) -> None:
+    first, second = (
+        site.release(judged(small_bundle(name), experiment=EXPERIMENT))
+        for name in ("logistic_regression", "xgboost")
+    )
+    site.said("deploy", first, *WHY)
+    with Records(site.url) as records:
+        records.freeze(EXPERIMENT, at=datetime(2024, 7, 15), actor=REPLAY)
+    said = site.refused("deploy", second, "--as", "challenger", *WHY)
+    assert "experiment 'letters-1' is replayed in" in said and "--experiment NAME" in said
+    assert len(site.lines) == 1 and [each["actor"] for each in site.designs] == [REPLAY]
+    site.said("deploy", second, "--as", "challenger", "--by", REPLAY, "--reason", "a drive")
+    assert [each["actor"] for each in site.designs] == [REPLAY]
+    site.said("deploy", second, "--as", "challenger", "--experiment", "letters-2", *WHY)
+    assert {each["experiment"]: each["actor"] for each in site.designs} == {
+        "letters-1": REPLAY,
+        "letters-2": "Ann",
+    }

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from ml_workbench.plan.errors import GateError, ServiceError
 from ml_workbench.serve.answering import Recent
 from ml_workbench.serve.asking import post
+from ml_workbench.serve.delivery import Delivery
 from ml_workbench.serve.segments import read, segments
 from ml_workbench.serve.service import check_settings, make_service
 from tests.release.small import members
@@ -58,6 +59,17 @@ def test_a_known_unit_is_decided_recorded_and_found_again(service, place):
         answer["arm"],
     )
     assert len(found["features"]) == 4 and found["latency_ms"] > 0
+
+
+def test_what_the_database_has_is_told_as_what_waits_for_it(service, place):
+    answer = service.post("/v1/decisions", json={"unit": 12}).json()
+    waits = service.get(f"/v1/decisions/{answer['id']}").json()
+    Delivery(place.url, root=place.root).deliver(
+        [orjson.dumps(record) for record in waiting(place) if "served" in record]
+    )
+    found = service.get(f"/v1/decisions/{answer['id']}").json()
+    assert found["recorded"] is True and found["features"] == waits["features"]
+    assert {**found, "recorded": 0, "at": 0, "as_of": 0} == {**waits, "recorded": 0, "at": 0, "as_of": 0}
 
 
 def test_features_may_come_along(service, member):
