@@ -11148,6 +11148,10 @@ d = {
                 "ml_workbench/serve/service.py",
             ),
             "ml_workbench.serve.service.clean": ("serve/service.html#clean", "ml_workbench/serve/service.py"),
+            "ml_workbench.serve.service.end_with_parent": (
+                "serve/service.html#end_with_parent",
+                "ml_workbench/serve/service.py",
+            ),
             "ml_workbench.serve.service.make_service": (
                 "serve/service.html#make_service",
                 "ml_workbench/serve/service.py",

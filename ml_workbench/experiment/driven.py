@@ -260,6 +260,7 @@ def played_from(
     due = np.zeros(len(world.unit), dtype=bool)
     for number, arm in enumerate(experiment.arms):
         due |= world.lists[arm.policy].listed & (place[world.unit] == number)
+    due[offered] = True  # also those who take no part
     nobody = np.zeros(len(world.names), dtype=bool)
     return Played(
         world, experiment, effect, "plain", seed, place, propensity, nobody, np.flatnonzero(due), offered
@@ -274,7 +275,10 @@ def deliveries(
     again: float = 0.0,  # share that comes twice
 ) -> Rows:  # in the order in which they come
     "What is to be reported of units, and when."
-    plain = tables(played, cost=0.0)["outcomes"]
+    everybody = replace(
+        played, place=np.maximum(played.place, 0)
+    )  # who takes no part is served, too, and answers
+    plain = tables(everybody, cost=0.0)["outcomes"]
     names = plain.table["event_id"]
     load = plain.load + (DELAY * (buckets(f"{played.seed}/late", names) < late) if late else 0)
     known = plain.table.set_column(

@@ -34,7 +34,7 @@ from ..database.tables import table_of
 from ..plan.errors import SpoolError, WorkbenchError
 from ..plan.settings import Settings
 from .admission import BROKEN, OPEN, broken, check_media, check_size, request_id_in
-from .answering import Answering, Response, Sent, answered_together, refusal
+from .answering import Answering, Recent, Response, Sent, answered_together, refusal
 from .documents import DECISIONS, OUTCOMES, answers
 from .following import Follower
 from .problems import Problem
@@ -203,6 +203,7 @@ async def durable(
         for record in records:
             await answering.spool.durable(record)
     except SpoolError as error:
+        answering.recent = Recent()  # whoever asks again must not be told what is on no record
         raise answering.lost(error) from None
 
 

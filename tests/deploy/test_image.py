@@ -377,6 +377,7 @@ def test_the_image_starts_decides_and_ends_as_an_unprivileged_user(image, postgr
         except subprocess.TimeoutExpired:
             service.kill()
             raise
+    assert service.returncode == 0, "it ended by itself, and after its shipper"
     written = [path for path in sandbox.root.rglob("*") if os.geteuid() == 0 and path.lstat().st_uid == USER]
     home = sandbox.root / "var/lib/workbench"
     assert [path for path in written if not path.is_relative_to(home)] == []

@@ -101,6 +101,18 @@ def test_before_anybody_is_asked_units_do_what_they_did(world, answers):
     assert round(pc.sum(found.table["value"]).as_py(), 2) == round(pc.sum(visits()["value"]).as_py(), 2)
 
 
+def test_who_takes_no_part_is_served_all_the_same_and_answers(world, answers):
+    outside = pc.if_else(pc.equal(answers["arm"], "champion"), pa.scalar(None, pa.string()), answers["arm"])
+    found = played_from(world, PLAN, EFFECT, answers.set_column(3, "arm", outside), seed=SEED)
+    assert (
+        found.counts["champion"] == 0
+        and len(found.offered) == pc.sum(pc.equal(answers["action"], "offer")).as_py()
+    )
+    assert deliveries(found).table.equals(
+        deliveries(played_from(world, PLAN, EFFECT, answers, seed=SEED)).table
+    )
+
+
 def test_deliveries_come_in_the_order_of_time_late_ones_later_and_repeated_ones_last(world, answers):
     played = played_from(world, PLAN, EFFECT, answers, seed=SEED)
     rows = deliveries(played, late=0.2, again=0.3)

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from starlette.testclient import TestClient
 
-from ml_workbench.plan.errors import GateError, ServiceError
+from ml_workbench.plan.errors import GateError, ServiceError, SpoolError
 from ml_workbench.serve.answering import Recent
 from ml_workbench.serve.asking import post
 from ml_workbench.serve.delivery import Delivery
@@ -405,3 +405,19 @@ def test_requests_of_one_moment_are_answered_together_where_that_pays(place):
 def test_a_cheap_model_is_not_kept_waiting(place):
     with TestClient(make_service(place.settings(tokens=""))) as client:
         assert client.app.answering.decider.gathers is False
+
+
+def test_what_did_not_reach_the_disk_is_not_answered_to_whoever_asks_again(place, monkeypatch):
+    with TestClient(make_service(place.settings(tokens="", fsync_ms=0))) as client:
+        spool = client.app.answering.spool
+
+        async def fails(_record: bytes) -> bool:
+            raise SpoolError("the disk is full")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(spool, "durable", fails)
+            body = {"unit": "12", "id": "asked-twice-12"}
+            assert client.post("/v1/decisions", json=body).status_code == 503
+        answer = client.post("/v1/decisions", json=body)
+        assert answer.status_code == 200
+        assert client.get("/v1/decisions/asked-twice-12").json()["decision_id"] == answer.json()["id"]

@@ -179,7 +179,7 @@ def test_what_is_no_address_is_said_to_be_none(url):
 
 def test_a_password_in_an_address_is_refused_without_being_told():
     with pytest.raises(ServiceError, match="--token-file") as caught:
-        Client("http://me:secret@127.0.0.1")
+        Client("http://secret@127.0.0.1")
     assert "secret" not in str(caught.value)
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
+import psutil
 import pytest
 
 from tests.conftest import missing
@@ -205,8 +206,6 @@ def test_a_client_that_dribbles_or_hangs_does_not_hold_others_up(place):
 
 
 def test_a_shipper_that_dies_is_started_again(place):
-    import psutil
-
     with running(place) as service, Load(service.url, UNITS[:1], clients=1) as load:
         load.wait_for(20)
         shipper = until(
@@ -220,3 +219,16 @@ def test_a_shipper_that_dies_is_started_again(place):
         load.wait_for(20)
         all_there(place, load)
         assert any(line["event"] == "shipper ended" for line in service.lines())
+
+
+def test_processes_whose_parent_was_killed_end_by_themselves(place):
+    with running(place, workers=2) as service:
+        children = psutil.Process(service.process.pid).children(recursive=True)
+        assert len(children) >= 3, "two that answer, one that ships"
+        service.kill()
+        until(
+            lambda: (
+                not [each for each in children if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+            ),
+            30,
+        )
