@@ -10210,6 +10210,14 @@ d = {
                 "serve/extracts.html#_read_by",
                 "ml_workbench/serve/extracts.py",
             ),
+            "ml_workbench.serve.extracts._ready": (
+                "serve/extracts.html#_ready",
+                "ml_workbench/serve/extracts.py",
+            ),
+            "ml_workbench.serve.extracts._show": (
+                "serve/extracts.html#_show",
+                "ml_workbench/serve/extracts.py",
+            ),
             "ml_workbench.serve.extracts.known_at": (
                 "serve/extracts.html#known_at",
                 "ml_workbench/serve/extracts.py",
@@ -11510,12 +11518,12 @@ d = {
                 "serve/targets.html#_options",
                 "ml_workbench/serve/targets.py",
             ),
-            "ml_workbench.serve.targets._postgresql": (
-                "serve/targets.html#_postgresql",
+            "ml_workbench.serve.targets._passing": (
+                "serve/targets.html#_passing",
                 "ml_workbench/serve/targets.py",
             ),
-            "ml_workbench.serve.targets._unfinished": (
-                "serve/targets.html#_unfinished",
+            "ml_workbench.serve.targets._postgresql": (
+                "serve/targets.html#_postgresql",
                 "ml_workbench/serve/targets.py",
             ),
             "ml_workbench.serve.targets.counting": (

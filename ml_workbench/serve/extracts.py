@@ -18,11 +18,11 @@ import duckdb
 import sqlglot
 from sqlglot import exp
 
-from ..data.contracts import Limits, Table, check
+from ..data.contracts import Breach, Limits, Table, check
 from ..data.declarations import DIALECT, FeatureSet, only
 from ..data.engine import connect, literal, quoted, view_tables
 from ..data.features import check_features, compute_features, select_snapshots
-from ..data.sources import Source, extract, open_source
+from ..data.sources import Files, Source, extract, open_source
 from ..plan.errors import FeatureError, SourceError, did_you_mean
 
 
@@ -109,6 +109,34 @@ class Until(Source):
         return f"(SELECT * FROM {relation} WHERE coalesce({moment} <= {literal(self.as_of)}, TRUE))"
 
 
+# %% ../../nbs/serve/extracts.ipynb #2581d49a
+def _ready(connection: duckdb.DuckDBPyConnection, source: Until, table: Table) -> bool:
+    "Show a table where it is, if that is possible; whether it was."
+    if not isinstance(source.inner, Files) or table.drop_copies or table.name not in source.tables():
+        return False
+    columns = [column.name for column in table.columns]
+    query = f"SELECT {', '.join(map(quoted, columns))} FROM {source.relation(connection, table.name, columns, Path())}"
+    try:
+        held = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {query}").fetchall()}
+    except duckdb.BinderException:  # a column is missing
+        return False
+    if any(held[column.name] != column.type for column in table.columns):
+        return False
+    connection.execute(f"CREATE VIEW {quoted(table.name)} AS {query}")
+    return True
+
+
+def _show(
+    connection: duckdb.DuckDBPyConnection, source: Until, tables: Sequence[Table], folder: Path, **limits: Any
+) -> list[Breach]:
+    "Show all tables; what could not be converted in them."
+    waiting = [table for table in tables if not _ready(connection, source, table)]
+    found = [breach for each in extract(source, waiting, folder, **limits) for breach in each.found]
+    if waiting:
+        view_tables(connection, folder)
+    return found
+
+
 # %% ../../nbs/serve/extracts.ipynb #5e4374f7
 @dataclass(frozen=True)
 class Known:
@@ -170,18 +198,24 @@ def known_at(
     "Read what a source knew; raises `SourceError` or `ContractError` for what cannot be used."
     needed = needed_tables(declared, tables)
     limits = {"threads": threads, "memory_limit": memory_limit}
-    with TemporaryDirectory(prefix="ml-workbench-", ignore_cleanup_errors=True) as folder:
-        with open_source(source, root=root) as opened:
-            times = {table.name: table.time for table in needed if table.time}
-            until = Until(opened.url, opened.description, opened, as_of, times)
-            found = [breach for each in extract(until, needed, folder, **limits) for breach in each.found]
+    with (
+        TemporaryDirectory(prefix="ml-workbench-", ignore_cleanup_errors=True) as folder,
+        open_source(source, root=root) as opened,
+    ):
+        times = {table.name: table.time for table in needed if table.time}
+        until = Until(opened.url, opened.description, opened, as_of, times)
         with connect(**limits, spill=Path(folder) / "spill") as connection:
-            view_tables(connection, folder)
-            last = _reach(connection, declared[0], activity, as_of, opened.url)
-            check(connection, needed, Limits(latest=as_of), found=found)
-            count = select_snapshots(
-                connection, declared[0], [as_of], source=activity, active_days=active_days
-            )
+            try:
+                found = _show(connection, until, needed, Path(folder), **limits)
+                last = _reach(connection, declared[0], activity, as_of, opened.url)
+                check(connection, needed, Limits(latest=as_of), found=found)
+                count = select_snapshots(
+                    connection, declared[0], [as_of], source=activity, active_days=active_days
+                )
+            except duckdb.Error as error:
+                raise SourceError(
+                    f"source {opened.url} cannot be read: {' '.join(str(error).split())[:300]}"
+                ) from None
             if not count:
                 raise SourceError(
                     f"source {opened.url}: no unit was active in the {active_days} days before {as_of:%Y-%m-%d %H:%M}"

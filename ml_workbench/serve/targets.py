@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     "SCORES",
+    "SENT",
     "create_statement",
     "Pending",
     "Target",
@@ -129,19 +130,22 @@ def _fits(held: list[str], schema: pa.Schema, shown: str) -> None:
         )
 
 
-def _unfinished(reader: pa.RecordBatchReader, counted: list[int]) -> Iterator[pa.RecordBatch]:
-    "The batches of a reader, counted as they pass."
+def _passing(reader: pa.RecordBatchReader, counted: list[int], most: int) -> Iterator[pa.RecordBatch]:
+    "The batches of a reader, or parts of them, counted as they pass."
     for batch in reader:
-        counted[0] += batch.num_rows
-        yield batch
+        for first in range(0, batch.num_rows, most):
+            part = batch.slice(first, most)
+            counted[0] += part.num_rows
+            yield part
 
 
 def counting(
     reader: pa.RecordBatchReader,
+    most: int = 2**31,  # rows in a batch
 ) -> tuple[pa.RecordBatchReader, list[int]]:  # the same batches, and how many rows have passed
     "A reader that counts."
     counted = [0]
-    return pa.RecordBatchReader.from_batches(reader.schema, _unfinished(reader, counted)), counted
+    return pa.RecordBatchReader.from_batches(reader.schema, _passing(reader, counted, most)), counted
 
 
 # %% ../../nbs/serve/targets.ipynb #73619b0c
@@ -248,7 +252,10 @@ class DuckDBTarget(Target):
             yield Pending(write, lambda: connection.execute("COMMIT"))
 
 
-# %% ../../nbs/serve/targets.ipynb #43329e10
+# %% ../../nbs/serve/targets.ipynb #b7b6a3c6
+SENT = 8_192  # rows at a time
+
+
 @dataclass(frozen=True)
 class PostgreSQLTarget(Target):
     "A table in a PostgreSQL database."
@@ -312,7 +319,7 @@ class PostgreSQLTarget(Target):
             cursor.execute(f"DELETE FROM {self.place} WHERE release = $1 AND as_of = $2", (release, as_of))
 
             def write(reader: pa.RecordBatchReader) -> int:
-                reader, counted = counting(reader)
+                reader, counted = counting(reader, SENT)
                 cursor.adbc_ingest(self.table, reader, mode="append", db_schema_name=self.schema)
                 return counted[0]
 

@@ -13,6 +13,7 @@ from ml_workbench.data.declarations import Feature, FeatureSet
 from ml_workbench.data.features import compute_features, select_snapshots
 from ml_workbench.data.tables import TABLES
 from ml_workbench.plan.errors import ContractError, FeatureError, SourceError
+from ml_workbench.serve import extracts
 from ml_workbench.serve.extracts import known_at, needed_tables, reduced
 from tests.serve.shop import MONDAY, SHOP, small, write_tables
 
@@ -119,3 +120,37 @@ def test_who_was_not_active_is_left_out(shop):
         known_at(datetime(2030, 1, 1), str(shop), [DECLARED], **OPTIONS),
     ):
         pass
+
+
+def test_a_file_that_is_damaged_is_told_in_a_line(shop):
+    path = shop / "receipts.parquet"
+    data = bytearray(path.read_bytes())
+    data[40:600] = b"\xff" * 560
+    path.write_bytes(data)
+    with (
+        pytest.raises(SourceError, match=f"{shop}.*cannot be read"),
+        known_at(MONDAY, str(shop), [DECLARED], **OPTIONS),
+    ):
+        pass
+
+
+def test_tables_that_are_as_promised_are_read_where_they_are(shop, monkeypatch):
+    extracted = []
+    monkeypatch.setattr(
+        extracts,
+        "extract",
+        lambda source, tables, *_, **__: extracted.extend(each.name for each in tables) or [],
+    )
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE TABLE receipts AS FROM '{shop}/receipts.parquet'")
+        for kind, direct in (("DECIMAL(12,2)", True), ("DOUBLE", False)):
+            connection.execute(
+                f"COPY (SELECT * REPLACE (spent::{kind} AS spent) FROM receipts) TO '{shop}/receipts.parquet'"
+            )
+            extracted.clear()
+            try:
+                with known_at(MONDAY, str(shop), [DECLARED], **OPTIONS) as known:
+                    assert known.units > 100
+            except SourceError:
+                assert not direct
+            assert ("receipts" not in extracted) is direct
