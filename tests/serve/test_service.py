@@ -226,4 +226,9 @@ def test_processes_whose_parent_was_killed_end_by_themselves(place):
         children = psutil.Process(service.process.pid).children(recursive=True)
         assert len(children) >= 3, "two that answer, one that ships"
         service.kill()
-        until(lambda: not [each for each in children if each.is_running() and each.status() != psutil.STATUS_ZOMBIE], 30)
+        until(
+            lambda: (
+                not [each for each in children if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+            ),
+            30,
+        )
