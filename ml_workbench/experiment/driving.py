@@ -112,7 +112,7 @@ class Driving:
     script: Script
     records: Records  # the service's own database
     url: str  # of the service
-    token: str = ""
+    token: str = field(default="", repr=False)  # never shown
     clients: int = 4  # connections at once
     speed: float = 0.0  # days of the data that pass in a second; 0: as fast as it goes
     patience: float = 120.0  # seconds for which an absent service or database is waited for

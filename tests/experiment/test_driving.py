@@ -8,6 +8,7 @@ from datetime import datetime
 import pytest
 
 from ml_workbench.experiment import driving
+from ml_workbench.experiment.cohort import cohort
 from ml_workbench.experiment.driven import Sheet
 from ml_workbench.experiment.driving import (
     Driving,
@@ -26,7 +27,7 @@ from ml_workbench.plan.experiment import Effect
 from ml_workbench.serve.client import Client
 from ml_workbench.serve.designs import REPLAY
 from ml_workbench.serve.online import write_online
-from tests.experiment.shop import MONDAYS, PLAN, Site, differences, replayed, sheets, shop_place
+from tests.experiment.shop import MONDAYS, PLAN, UNTIL, Site, differences, replayed, sheets, shop_place
 from tests.serve.live import TOKEN, free_port
 
 
@@ -59,6 +60,8 @@ def test_a_driven_service_leaves_behind_what_the_replay_says_to_the_last_bit(tmp
         assert differences(site.tables(), expected_tables) == {}
         assert is_replayed(site.records, PLAN.name)
         assert done.played.truth == played.truth and done.played.counts == played.counts
+        counted = cohort(site.records, PLAN, units="members")
+        assert not counted.problems and sum(counted.by_arm.values()) > 100 and counted.as_of == UNTIL
         asked = sum(len(each.units) for each in sheets())
         assert sum(done.asked.values()) == done.decisions == asked == site.records.read("served").num_rows
         assert sum(done.offers.values()) == len(played.offered) and done.offers["holdout"] == 0

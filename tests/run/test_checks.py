@@ -71,7 +71,7 @@ def test_a_missing_module_and_a_superfluous_one_are_named_and_mended(workbench: 
     path = workbench / "dvc.yaml"
     used, other = "      - ml_workbench/data/splits.py\n", "      - ml_workbench/run/cli.py\n"
     assert used in path.read_text()
-    path.write_text(path.read_text().replace(used, other))
+    path.write_text(path.read_text().replace(used, other, 1))
     assert problems(workbench) == [
         "dvc.yaml, stage features: add `- ml_workbench/data/splits.py` to deps, the notebook uses it",
         "dvc.yaml, stage features: remove `- ml_workbench/run/cli.py` from deps, the notebook does not use it",

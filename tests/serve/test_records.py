@@ -344,7 +344,7 @@ def test_a_connection_cut_in_the_middle_is_told_and_the_next_call_works(postgres
 def test_records_without_tables_say_what_to_do(tmp_path: Path) -> None:
     with Records(f"sqlite:///{tmp_path}/empty.db") as empty:
         for call in (lambda: empty.read("outcomes"), lambda: empty.write("outcomes", [basket()])):
-            with pytest.raises(RecordError, match=r"migrate it with Records\.migrate\(\)"):
+            with pytest.raises(RecordError, match=r"bring it there with `ml-workbench migrate`"):
                 call()
 
 
