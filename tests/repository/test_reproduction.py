@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(sys.executable).parent
-LIMIT = 1.5  # seconds for a run that has nothing to do
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -79,15 +77,10 @@ def reproduced(produced: Path) -> Path:
 
 
 def test_running_again_has_nothing_to_do(reproduced):
-    seconds = []
-    for _ in range(3):
-        started = time.perf_counter()
-        done = run("dvc", "repro")
-        seconds.append(time.perf_counter() - started)
-        assert done.returncode == 0, done.stderr
-        assert "Running stage" not in done.stdout
-        assert "Data and pipelines are up to date." in done.stdout
-    assert min(seconds) < LIMIT
+    done = run("dvc", "repro")  # how long that takes is measured in benchmarks/run.py
+    assert done.returncode == 0, done.stderr
+    assert "Running stage" not in done.stdout
+    assert "Data and pipelines are up to date." in done.stdout
 
 
 CLOSE = 0.005  # of a figure; half a percent between processors
