@@ -31,7 +31,9 @@ def members(effect, *, lost=0.0, seed=3):
     usual = random.gamma(4.0, 12.0, COUNT)
     listed = {policy: random.random(COUNT) < 0.2 for policy in POLICIES.values()}
     mine = np.select([arm == each for each in POLICIES], [listed[each] for each in POLICIES.values()], False)
-    spend = (usual + random.normal(0, 10, COUNT) + effect * (arm == "champion")).round(2)
+    offered = mine & (arm == "champion")  # nobody else can be affected; spread over the arm it is the effect
+    spread = effect * (arm == "champion").sum() / offered.sum()
+    spend = (usual + random.normal(0, 10, COUNT) + spread * offered).round(2)
     kept = ~((arm == "champion") & (random.random(COUNT) < lost))
     known = {
         "usual_weekly_spend": usual,

@@ -687,7 +687,7 @@ def test_units_randomised_in_clusters_bear_theirs(records: Records) -> None:
 def test_records_that_were_never_migrated_say_so(tmp_path: Path) -> None:
     with (
         Records(f"sqlite:///{tmp_path}/empty.db") as empty,
-        pytest.raises(RecordError, match=r"Records\.migrate"),
+        pytest.raises(RecordError, match=r"ml-workbench migrate"),
     ):
         cohort(empty, TRIAL)
 
