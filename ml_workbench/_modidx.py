@@ -724,6 +724,40 @@ d = {
                 "ml_workbench/database/migrations/r0002_production.py",
             ),
         },
+        "ml_workbench.database.migrations.r0003_monitoring": {
+            "ml_workbench.database.migrations.r0003_monitoring._answered": (
+                "database/migrations/r0003_monitoring.html#_answered",
+                "ml_workbench/database/migrations/r0003_monitoring.py",
+            ),
+            "ml_workbench.database.migrations.r0003_monitoring._key": (
+                "database/migrations/r0003_monitoring.html#_key",
+                "ml_workbench/database/migrations/r0003_monitoring.py",
+            ),
+            "ml_workbench.database.migrations.r0003_monitoring._known": (
+                "database/migrations/r0003_monitoring.html#_known",
+                "ml_workbench/database/migrations/r0003_monitoring.py",
+            ),
+            "ml_workbench.database.migrations.r0003_monitoring._perhaps": (
+                "database/migrations/r0003_monitoring.html#_perhaps",
+                "ml_workbench/database/migrations/r0003_monitoring.py",
+            ),
+            "ml_workbench.database.migrations.r0003_monitoring._told": (
+                "database/migrations/r0003_monitoring.html#_told",
+                "ml_workbench/database/migrations/r0003_monitoring.py",
+            ),
+            "ml_workbench.database.migrations.r0003_monitoring._watched": (
+                "database/migrations/r0003_monitoring.html#_watched",
+                "ml_workbench/database/migrations/r0003_monitoring.py",
+            ),
+            "ml_workbench.database.migrations.r0003_monitoring.downgrade": (
+                "database/migrations/r0003_monitoring.html#downgrade",
+                "ml_workbench/database/migrations/r0003_monitoring.py",
+            ),
+            "ml_workbench.database.migrations.r0003_monitoring.upgrade": (
+                "database/migrations/r0003_monitoring.html#upgrade",
+                "ml_workbench/database/migrations/r0003_monitoring.py",
+            ),
+        },
         "ml_workbench.database.rows": {
             "ml_workbench.database.rows._as_number": (
                 "database/rows.html#_as_number",
@@ -6170,6 +6204,36 @@ d = {
                 "ml_workbench/model/variants.py",
             ),
         },
+        "ml_workbench.monitor.checks": {
+            "ml_workbench.monitor.checks.Check": (
+                "monitor/checks.html#check",
+                "ml_workbench/monitor/checks.py",
+            ),
+            "ml_workbench.monitor.checks.Check.monitor": (
+                "monitor/checks.html#check.monitor",
+                "ml_workbench/monitor/checks.py",
+            ),
+            "ml_workbench.monitor.checks.Reading": (
+                "monitor/checks.html#reading",
+                "ml_workbench/monitor/checks.py",
+            ),
+            "ml_workbench.monitor.checks.Reading.cause": (
+                "monitor/checks.html#reading.cause",
+                "ml_workbench/monitor/checks.py",
+            ),
+            "ml_workbench.monitor.checks.Reading.monitor": (
+                "monitor/checks.html#reading.monitor",
+                "ml_workbench/monitor/checks.py",
+            ),
+            "ml_workbench.monitor.checks.held": (
+                "monitor/checks.html#held",
+                "ml_workbench/monitor/checks.py",
+            ),
+            "ml_workbench.monitor.checks.with_limits": (
+                "monitor/checks.html#with_limits",
+                "ml_workbench/monitor/checks.py",
+            ),
+        },
         "ml_workbench.page.approval": {
             "ml_workbench.page.approval.Approval": (
                 "page/approval.html#approval",
@@ -7116,6 +7180,10 @@ d = {
                 "plan/errors.html#ledgererror",
                 "ml_workbench/plan/errors.py",
             ),
+            "ml_workbench.plan.errors.MonitorError": (
+                "plan/errors.html#monitorerror",
+                "ml_workbench/plan/errors.py",
+            ),
             "ml_workbench.plan.errors.ParamsError": (
                 "plan/errors.html#paramserror",
                 "ml_workbench/plan/errors.py",
@@ -7269,9 +7337,17 @@ d = {
                 "plan/params.html#gateparams",
                 "ml_workbench/plan/params.py",
             ),
+            "ml_workbench.plan.params.MonitorParams": (
+                "plan/params.html#monitorparams",
+                "ml_workbench/plan/params.py",
+            ),
             "ml_workbench.plan.params.Params": ("plan/params.html#params", "ml_workbench/plan/params.py"),
             "ml_workbench.plan.params.ReplayParams": (
                 "plan/params.html#replayparams",
+                "ml_workbench/plan/params.py",
+            ),
+            "ml_workbench.plan.params.RetrainingParams": (
+                "plan/params.html#retrainingparams",
                 "ml_workbench/plan/params.py",
             ),
             "ml_workbench.plan.params.TrainParams": (

@@ -187,6 +187,118 @@ _table(
     _known("details"),  # JSON
 )
 
+# %% ../../nbs/database/tables.ipynb #d1241015
+_table(
+    "summaries",
+    "how features, scores and actions were distributed, by day, release and source; they add up",
+    _key("day", sa.DateTime),  # its midnight, UTC
+    _key("release"),
+    _key("channel"),  # rest, batch, function
+    _key("source"),  # who counted: a spool, or a scan
+    _known("decisions", sa.Integer),
+    _known("summary"),  # JSON, of `monitor.summaries`
+    _known("updated_at", sa.DateTime),
+)
+_table(
+    "operations",
+    "how the processes fared that served, a line for each stretch of time",
+    _key("at", sa.DateTime),  # the end of the stretch, UTC
+    _key("process"),  # host and process number
+    _known("kind"),  # service, shipper, batch
+    _known("release"),  # that answered most
+    _known("seconds", sa.Double),  # its length
+    _known("decisions", sa.Integer),
+    _known("failed", sa.Integer),
+    _perhaps("p50_ms", sa.Double),
+    _perhaps("p99_ms", sa.Double),
+    _perhaps("memory_mb", sa.Double),  # resident, at its end
+    _perhaps("waiting", sa.Integer),  # decisions in the spool
+)
+_table(
+    "readings",
+    "what each check said of each period",
+    _key("period", sa.DateTime),  # its end, on the data's own clock
+    _key("release"),
+    _key("check"),  # like drift.features
+    _key("subject"),  # a feature, a stage, a table; empty for the whole
+    _known("monitor"),  # one of the seven, or business
+    _known("status"),  # fine, watch, alarm, unknown
+    _perhaps("value", sa.Double),
+    _perhaps("limit", sa.Double),
+    _known("count", sa.Integer),  # what it rests on
+    _known("sentence"),
+    _known("details"),  # JSON
+    _known("at", sa.DateTime),
+)
+_table(
+    "monitor_runs",
+    "which periods were looked at; the newest is the sign of life",
+    _key("period", sa.DateTime),
+    _key("release"),
+    _known("started_at", sa.DateTime),
+    _known("finished_at", sa.DateTime),
+    _known("inputs"),  # fingerprint of what was read: the same gives the same readings
+    _known("report"),  # JSON
+)
+
+# %% ../../nbs/database/tables.ipynb #bd768adc
+_table(
+    "alerts",
+    "causes that somebody must look into, each once",
+    _key("alert"),  # a fingerprint of cause and first period
+    _known("cause"),  # like drift.features/usual_weekly_spend
+    _known("release"),
+    _known("severity"),  # warning, critical
+    _known("title"),
+    _known("sentence"),
+    _known("remedy"),  # what to do
+    _known("owner"),
+    _known("evidence"),  # a path or an address
+    _perhaps("money_per_week", sa.Double),
+    _known("first_seen", sa.DateTime),
+    _known("last_seen", sa.DateTime),
+    _known("seen", sa.Integer),  # in how many periods
+    _known("state"),  # open, acknowledged, resolved
+    _perhaps("changed_by"),
+    _perhaps("changed_at", sa.DateTime),
+    _perhaps("note"),
+)
+_table(
+    "notices",
+    "who was told of what, and who could not be reached",
+    _key("notice"),  # a fingerprint of alert, occasion and target
+    _known("alert"),
+    _known("occasion"),  # opened, reminded, worse, resolved, silent
+    _known("target"),  # named without its secrets
+    _known("state"),  # waiting, sent, given up
+    _known("tries", sa.Integer),
+    _known("next_try", sa.DateTime),
+    _perhaps("sent_at", sa.DateTime),
+    _perhaps("error"),
+)
+_table(
+    "corrections",
+    "what people know better of a decision, or want remembered",
+    _key("correction"),
+    _perhaps("decision_id"),
+    _known("unit"),
+    _known("as_of", sa.DateTime),
+    _perhaps("label", sa.Double),  # what the outcome really was; empty for a note
+    _known("note"),
+    _known("author"),
+    _known("at", sa.DateTime),
+)
+_table(
+    "retrainings",
+    "every time it was asked whether a new model would pay, and the answer",
+    _key("at", sa.DateTime),
+    _key("release"),
+    _known("decision"),  # retrain, wait, unknown
+    _known("reason"),
+    _known("estimate"),  # JSON: money lost a week, costs, what it rests on
+    _perhaps("outcome"),  # JSON: the challenger and its gate, once there is one
+)
+
 
 # %% ../../nbs/database/tables.ipynb #3aed9b89
 def table_of(

@@ -22,6 +22,7 @@ __all__ = [
     "RoutingError",
     "RecordError",
     "ExperimentError",
+    "MonitorError",
     "StageError",
     "did_you_mean",
 ]
@@ -36,7 +37,7 @@ class WorkbenchError(Exception):
     "A mistake outside our code: in parameters, data, notebooks or the surroundings."
 
 
-# %% ../../nbs/plan/errors.ipynb #bf3db102
+# %% ../../nbs/plan/errors.ipynb #73e544f7
 class SettingsError(WorkbenchError):
     "Where the workbench runs is misconfigured: settings.ini, .env or an MLW_* variable."
 
@@ -105,6 +106,10 @@ class ExperimentError(WorkbenchError):
     "An experiment is planned wrongly, or what came in cannot be analysed."
 
     exit_code = 2  # bad input, as opposed to a lift that is withheld
+
+
+class MonitorError(WorkbenchError):
+    "What a check, an alert or a decision on retraining needs is missing, or is not what it should be."
 
 
 class StageError(WorkbenchError):

@@ -13,6 +13,7 @@ __all__ = [
     "Positive",
     "Confidence",
     "Names",
+    "Fault",
     "SHARED",
     "DataParams",
     "FeaturesParams",
@@ -24,6 +25,8 @@ __all__ = [
     "GateParams",
     "ReplayParams",
     "AttributionParams",
+    "MonitorParams",
+    "RetrainingParams",
     "Params",
     "validated",
     "load_params",
@@ -239,13 +242,21 @@ class GateParams(Section):
     maximum_champion_loss_per_week: Annotated[float, Field(ge=0)]
 
 
-# %% ../../nbs/plan/params.ipynb #dce6514c
+# %% ../../nbs/plan/params.ipynb #f7ff798e
+Fault = Literal[
+    "none", "covariate_drift", "label_shift", "broken_column", "unit_change", "frozen_feed", "late_feed",
+    "skewed_feature", "nan", "memory_leak", "slow_model",
+]  # fmt: skip
+
+
+# %% ../../nbs/plan/params.ipynb #ecbf7018
 class ReplayParams(Section):
     "Stage replay: the planned experiment, played on weeks that nothing has looked at."
 
     seed: Seed
     mode: Literal["plain", "broken", "late", "duplicates", "conflicts"]  # plain, or a fault put in on purpose
     effect: Effect  # declared, not found
+    fault: Fault  # planted in what was served, for monitoring to find; none by default
 
 
 class AttributionParams(Section):
@@ -258,7 +269,32 @@ class AttributionParams(Section):
     prior_lift: Positive  # standard deviation of relative lifts that such changes bring, for shrinkage
 
 
-SHARED = ("charter", "experiment")  # sections that belong to no stage: several read them
+# %% ../../nbs/plan/params.ipynb #d2d427d1
+class MonitorParams(Section):
+    "Stage monitor: whether what was true at the launch still is."
+
+    seed: Seed
+    records: Text  # a folder with what was served as Parquet, or 'database' for the one in settings.ini
+    period_days: Count  # looked at together
+    minimum: Count  # rows below which nothing is judged
+    resamples: Count
+    confidence: Confidence
+    limits: dict[str, float]  # check → limit, instead of the declared one
+    owners: Annotated[dict[Literal["data", "model", "service", "business"], Text], Field(min_length=4)]
+
+
+class RetrainingParams(Section):
+    "When a new model pays."
+
+    cost: Annotated[float, Field(ge=0)]  # of a training: people's time, review, machines
+    trial_cost: Annotated[float, Field(ge=0)]  # of bringing a challenger to traffic and judging it
+    trial_share: Share  # of the units, in the trial
+    cooldown_days: Count  # between two retrainings
+    outlook_weeks: Count  # that a new model is expected to serve
+
+
+# %% ../../nbs/plan/params.ipynb #41a3a540
+SHARED = ("charter", "experiment", "retraining")  # sections that belong to no stage: several read them
 
 
 class Params(Section):
@@ -276,6 +312,8 @@ class Params(Section):
     gate: GateParams
     replay: ReplayParams
     attribution: AttributionParams
+    monitor: MonitorParams
+    retraining: RetrainingParams  # when a new model pays
 
 
 # %% ../../nbs/plan/params.ipynb #cfa3833b

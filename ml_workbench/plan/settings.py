@@ -17,7 +17,7 @@ from typing import Literal, get_args, get_type_hints
 from .errors import SettingsError, did_you_mean
 
 
-# %% ../../nbs/plan/settings.ipynb #3b6e6d13
+# %% ../../nbs/plan/settings.ipynb #fc5d0158
 @dataclass(frozen=True)
 class Settings:
     "Where the workbench runs; see `settings.ini` for what each key means."
@@ -50,12 +50,15 @@ class Settings:
     cache_dir: str = "state/releases"  # releases that were checked, for when the store is away
     trusted_keys: str = ""  # public keys, with commas; with any, a release must be signed by one of them
     tokens_file: str = ""  # one token a line; read again when it changes
+    alert_level: Literal["warning", "critical"] = "warning"  # from which on people are told
+    alert_hours: int = 24  # between two reminders of one cause
     tokens: str = field(default="", repr=False)  # with commas; who may ask the service. Secret
     signing_key: str = field(default="", repr=False)  # private key of those who release. Secret
+    alert_targets: str = field(default="", repr=False)  # addresses for alerts, apart by blanks. Secret
 
 
-# %% ../../nbs/plan/settings.ipynb #8f1e5adc
-SECRETS = ("tokens", "signing_key")
+# %% ../../nbs/plan/settings.ipynb #82fd654a
+SECRETS = ("tokens", "signing_key", "alert_targets")
 
 
 # %% ../../nbs/plan/settings.ipynb #6d537407
@@ -81,7 +84,7 @@ def working_folder(
         return Path(start).resolve()
 
 
-# %% ../../nbs/plan/settings.ipynb #7fcca4f1
+# %% ../../nbs/plan/settings.ipynb #af5d6ca8
 LIMITS = {  # of the whole numbers
     "threads": (1, 1024),
     "port": (1, 65_535),
@@ -95,6 +98,7 @@ LIMITS = {  # of the whole numbers
     "rate_limit": (0, 10_000_000),
     "spool_mb": (1, 1_048_576),
     "fsync_ms": (0, 60_000),
+    "alert_hours": (1, 8760),
 }
 
 
