@@ -1,5 +1,6 @@
 """What the tests share. Services come from tests/services.py, which `make test` puts around pytest."""
 
+import asyncio
 import atexit
 import importlib.util
 import json
@@ -8,7 +9,8 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -101,6 +103,17 @@ def tracked() -> list[Path]:
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     return sorted(Path(name) for name in set(listed.split("\0")) if name and (ROOT / name).is_file())
+
+
+@pytest.fixture
+def awaited() -> Callable[[Coroutine], object]:
+    "Runs a coroutine to its end in a thread of its own: in this one the browser's loop may be running."
+
+    def run(coroutine: Coroutine) -> object:
+        with ThreadPoolExecutor(1) as alone:
+            return alone.submit(asyncio.run, coroutine).result()
+
+    return run
 
 
 @pytest.fixture

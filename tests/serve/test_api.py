@@ -366,7 +366,7 @@ def test_a_service_that_others_reach_needs_a_token(place):
         check_settings(place.settings(tokens="short"))
 
 
-def test_requests_of_one_moment_are_answered_together_where_that_pays(place):
+def test_requests_of_one_moment_are_answered_together_where_that_pays(place, awaited):
     entrance = make_service(place.settings(tokens=""))
     with TestClient(entrance) as client:
         entrance.answering.decider.gathers = True
@@ -384,7 +384,7 @@ def test_requests_of_one_moment_are_answered_together_where_that_pays(place):
             )
 
         before = entrance.answering.statistics.requests.copy()
-        *found, refused = asyncio.run(ask())
+        *found, refused = awaited(ask())
         entrance.answering.decider.gathers = False
         entrance.answering.recent = Recent()
         alone = [client.post("/v1/decisions", json=body).json() for body in bodies[:-1]]

@@ -199,7 +199,9 @@ def test_with_a_delay_many_records_go_to_the_disk_together(tmp_path: Path, flush
     assert 1 <= len(flushes) <= 5
 
 
-def test_who_waits_for_the_disk_shares_the_way(tmp_path: Path, flushes: list[float]) -> None:
+def test_who_waits_for_the_disk_shares_the_way(
+    tmp_path: Path, flushes: list[float], awaited: Callable
+) -> None:
     async def many(spool: Spool) -> list[int]:
         async def one(number: int) -> int:
             assert await spool.durable(RECORD % number)
@@ -208,7 +210,7 @@ def test_who_waits_for_the_disk_shares_the_way(tmp_path: Path, flushes: list[flo
         return await asyncio.gather(*map(one, range(100)))
 
     with opened(tmp_path, fsync_ms=0) as spool:
-        seen = asyncio.run(many(spool))
+        seen = awaited(many(spool))
         assert min(seen) >= 1 and len(flushes) <= 5
         assert spool._writer.synced == 100
     assert len(records_in(tmp_path)) == 100
@@ -231,7 +233,7 @@ def test_all_files_are_on_the_disk_also_those_left_behind(
 
 
 def test_a_disk_that_fails_is_told_and_its_file_is_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, awaited: Callable
 ) -> None:
     broken, real = [True], os.fdatasync
 
@@ -245,7 +247,7 @@ def test_a_disk_that_fails_is_told_and_its_file_is_left(
         with pytest.raises(SpoolError, match="put spool_dir on another"):
             spool.append(RECORD % 1)
         with pytest.raises(SpoolError, match="Input/output error"):
-            asyncio.run(spool.durable(RECORD % 2))
+            awaited(spool.durable(RECORD % 2))
         assert spool.state().level == "broken"
         refresh(spool)
         assert spool.state().level == "broken"
@@ -307,11 +309,11 @@ def test_it_says_that_it_is_filling_before_it_refuses(tmp_path: Path) -> None:
     assert (before[0].level, before[-1].level, last.level) == ("ok", "filling", "full")
 
 
-def test_what_is_dropped_is_counted(tmp_path: Path) -> None:
+def test_what_is_dropped_is_counted(tmp_path: Path, awaited: Callable) -> None:
     with opened(tmp_path, limit=20_000, full="drop") as spool:
         kept = [spool.append(b"x" * 600) for _ in range(50)]
         assert kept == sorted(kept, reverse=True) and 0 < sum(kept) < 50
-        assert asyncio.run(spool.durable(b"x" * 600)) is False
+        assert awaited(spool.durable(b"x" * 600)) is False
         said = spool.state()
         assert (said.dropped, said.refused, said.level) == (51 - sum(kept), 0, "full")
     assert len(records_in(tmp_path)) == sum(kept)
