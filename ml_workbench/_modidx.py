@@ -651,6 +651,10 @@ d = {
                 "database/insertion.html#_let_in",
                 "ml_workbench/database/insertion.py",
             ),
+            "ml_workbench.database.insertion._moved": (
+                "database/insertion.html#_moved",
+                "ml_workbench/database/insertion.py",
+            ),
             "ml_workbench.database.insertion._waiting_room": (
                 "database/insertion.html#_waiting_room",
                 "ml_workbench/database/insertion.py",
@@ -661,6 +665,10 @@ d = {
             ),
             "ml_workbench.database.insertion.insert_new": (
                 "database/insertion.html#insert_new",
+                "ml_workbench/database/insertion.py",
+            ),
+            "ml_workbench.database.insertion.insert_telling": (
+                "database/insertion.html#insert_telling",
                 "ml_workbench/database/insertion.py",
             ),
         },
@@ -2905,22 +2913,6 @@ d = {
             ),
         },
         "ml_workbench.experiment.guard": {
-            "ml_workbench.experiment.guard.Known": (
-                "experiment/guard.html#known",
-                "ml_workbench/experiment/guard.py",
-            ),
-            "ml_workbench.experiment.guard.Known.__init__": (
-                "experiment/guard.html#known.__init__",
-                "ml_workbench/experiment/guard.py",
-            ),
-            "ml_workbench.experiment.guard.Known.charter": (
-                "experiment/guard.html#known.charter",
-                "ml_workbench/experiment/guard.py",
-            ),
-            "ml_workbench.experiment.guard.Known.file": (
-                "experiment/guard.html#known.file",
-                "ml_workbench/experiment/guard.py",
-            ),
             "ml_workbench.experiment.guard.Watch": (
                 "experiment/guard.html#watch",
                 "ml_workbench/experiment/guard.py",
@@ -8170,6 +8162,21 @@ d = {
             ),
             "ml_workbench.release.diff.flat": ("release/diff.html#flat", "ml_workbench/release/diff.py"),
         },
+        "ml_workbench.release.known": {
+            "ml_workbench.release.known.Known": ("release/known.html#known", "ml_workbench/release/known.py"),
+            "ml_workbench.release.known.Known.__init__": (
+                "release/known.html#known.__init__",
+                "ml_workbench/release/known.py",
+            ),
+            "ml_workbench.release.known.Known.charter": (
+                "release/known.html#known.charter",
+                "ml_workbench/release/known.py",
+            ),
+            "ml_workbench.release.known.Known.file": (
+                "release/known.html#known.file",
+                "ml_workbench/release/known.py",
+            ),
+        },
         "ml_workbench.release.ledger": {
             "ml_workbench.release.ledger.Ledger": (
                 "release/ledger.html#ledger",
@@ -10280,6 +10287,85 @@ d = {
             ),
             "ml_workbench.serve.client.posted": ("serve/client.html#posted", "ml_workbench/serve/client.py"),
         },
+        "ml_workbench.serve.counting": {
+            "ml_workbench.serve.counting.Counting": (
+                "serve/counting.html#counting",
+                "ml_workbench/serve/counting.py",
+            ),
+            "ml_workbench.serve.counting.Counting.__init__": (
+                "serve/counting.html#counting.__init__",
+                "ml_workbench/serve/counting.py",
+            ),
+            "ml_workbench.serve.counting.Counting._add": (
+                "serve/counting.html#counting._add",
+                "ml_workbench/serve/counting.py",
+            ),
+            "ml_workbench.serve.counting.Counting._read": (
+                "serve/counting.html#counting._read",
+                "ml_workbench/serve/counting.py",
+            ),
+            "ml_workbench.serve.counting.Counting._standing": (
+                "serve/counting.html#counting._standing",
+                "ml_workbench/serve/counting.py",
+            ),
+            "ml_workbench.serve.counting.Counting.count": (
+                "serve/counting.html#counting.count",
+                "ml_workbench/serve/counting.py",
+            ),
+            "ml_workbench.serve.counting.Key": ("serve/counting.html#key", "ml_workbench/serve/counting.py"),
+            "ml_workbench.serve.counting.Measures": (
+                "serve/counting.html#measures",
+                "ml_workbench/serve/counting.py",
+            ),
+            "ml_workbench.serve.counting.Measures.__init__": (
+                "serve/counting.html#measures.__init__",
+                "ml_workbench/serve/counting.py",
+            ),
+            "ml_workbench.serve.counting.Measures._once": (
+                "serve/counting.html#measures._once",
+                "ml_workbench/serve/counting.py",
+            ),
+            "ml_workbench.serve.counting.Measures.measure": (
+                "serve/counting.html#measures.measure",
+                "ml_workbench/serve/counting.py",
+            ),
+            "ml_workbench.serve.counting.Measures.names": (
+                "serve/counting.html#measures.names",
+                "ml_workbench/serve/counting.py",
+            ),
+            "ml_workbench.serve.counting._columns": (
+                "serve/counting.html#_columns",
+                "ml_workbench/serve/counting.py",
+            ),
+            "ml_workbench.serve.counting._measure": (
+                "serve/counting.html#_measure",
+                "ml_workbench/serve/counting.py",
+            ),
+            "ml_workbench.serve.counting._mine": (
+                "serve/counting.html#_mine",
+                "ml_workbench/serve/counting.py",
+            ),
+            "ml_workbench.serve.counting._put": (
+                "serve/counting.html#_put",
+                "ml_workbench/serve/counting.py",
+            ),
+            "ml_workbench.serve.counting._terms": (
+                "serve/counting.html#_terms",
+                "ml_workbench/serve/counting.py",
+            ),
+            "ml_workbench.serve.counting.decisions": (
+                "serve/counting.html#decisions",
+                "ml_workbench/serve/counting.py",
+            ),
+            "ml_workbench.serve.counting.groups": (
+                "serve/counting.html#groups",
+                "ml_workbench/serve/counting.py",
+            ),
+            "ml_workbench.serve.counting.measures_of": (
+                "serve/counting.html#measures_of",
+                "ml_workbench/serve/counting.py",
+            ),
+        },
         "ml_workbench.serve.deciding": {
             "ml_workbench.serve.deciding.Decider": (
                 "serve/deciding.html#decider",
@@ -10465,12 +10551,20 @@ d = {
                 "serve/delivery.html#delivery.deliver",
                 "ml_workbench/serve/delivery.py",
             ),
+            "ml_workbench.serve.delivery.Delivery.note": (
+                "serve/delivery.html#delivery.note",
+                "ml_workbench/serve/delivery.py",
+            ),
             "ml_workbench.serve.delivery.Delivery.ping": (
                 "serve/delivery.html#delivery.ping",
                 "ml_workbench/serve/delivery.py",
             ),
             "ml_workbench.serve.delivery.Refused": (
                 "serve/delivery.html#refused",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery._written": (
+                "serve/delivery.html#_written",
                 "ml_workbench/serve/delivery.py",
             ),
             "ml_workbench.serve.delivery.about_records": (
@@ -11036,9 +11130,17 @@ d = {
             "ml_workbench.serve.logs.Log.say": ("serve/logs.html#log.say", "ml_workbench/serve/logs.py"),
         },
         "ml_workbench.serve.online": {
+            "ml_workbench.serve.online.Edition": (
+                "serve/online.html#edition",
+                "ml_workbench/serve/online.py",
+            ),
             "ml_workbench.serve.online.Online": ("serve/online.html#online", "ml_workbench/serve/online.py"),
             "ml_workbench.serve.online.Online.column": (
                 "serve/online.html#online.column",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.Online.edition": (
+                "serve/online.html#online.edition",
                 "ml_workbench/serve/online.py",
             ),
             "ml_workbench.serve.online.Online.index": (
@@ -11066,6 +11168,10 @@ d = {
                 "serve/online.html#_columns_of",
                 "ml_workbench/serve/online.py",
             ),
+            "ml_workbench.serve.online._edition": (
+                "serve/online.html#_edition",
+                "ml_workbench/serve/online.py",
+            ),
             "ml_workbench.serve.online._make_room": (
                 "serve/online.html#_make_room",
                 "ml_workbench/serve/online.py",
@@ -11081,6 +11187,10 @@ d = {
             "ml_workbench.serve.online._parts": ("serve/online.html#_parts", "ml_workbench/serve/online.py"),
             "ml_workbench.serve.online.latest_as_of": (
                 "serve/online.html#latest_as_of",
+                "ml_workbench/serve/online.py",
+            ),
+            "ml_workbench.serve.online.latest_edition": (
+                "serve/online.html#latest_edition",
                 "ml_workbench/serve/online.py",
             ),
             "ml_workbench.serve.online.read_online": (
@@ -11671,6 +11781,10 @@ d = {
                 "serve/shipping.html#stop.pause",
                 "ml_workbench/serve/shipping.py",
             ),
+            "ml_workbench.serve.shipping._arrived": (
+                "serve/shipping.html#_arrived",
+                "ml_workbench/serve/shipping.py",
+            ),
             "ml_workbench.serve.shipping._recovered": (
                 "serve/shipping.html#_recovered",
                 "ml_workbench/serve/shipping.py",
@@ -11691,12 +11805,24 @@ d = {
                 "serve/shipping.html#command",
                 "ml_workbench/serve/shipping.py",
             ),
+            "ml_workbench.serve.shipping.counting": (
+                "serve/shipping.html#counting",
+                "ml_workbench/serve/shipping.py",
+            ),
             "ml_workbench.serve.shipping.failed": (
                 "serve/shipping.html#failed",
                 "ml_workbench/serve/shipping.py",
             ),
+            "ml_workbench.serve.shipping.fared": (
+                "serve/shipping.html#fared",
+                "ml_workbench/serve/shipping.py",
+            ),
             "ml_workbench.serve.shipping.main": (
                 "serve/shipping.html#main",
+                "ml_workbench/serve/shipping.py",
+            ),
+            "ml_workbench.serve.shipping.named": (
+                "serve/shipping.html#named",
                 "ml_workbench/serve/shipping.py",
             ),
             "ml_workbench.serve.shipping.read_status": (
@@ -11860,6 +11986,116 @@ d = {
                 "ml_workbench/serve/statistics.py",
             ),
         },
+        "ml_workbench.serve.tallies": {
+            "ml_workbench.serve.tallies.Count": ("serve/tallies.html#count", "ml_workbench/serve/tallies.py"),
+            "ml_workbench.serve.tallies.Count.__init__": (
+                "serve/tallies.html#count.__init__",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies.Count.decided": (
+                "serve/tallies.html#count.decided",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies.Count.decisions": (
+                "serve/tallies.html#count.decisions",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies.Count.features": (
+                "serve/tallies.html#count.features",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies.Count.text": (
+                "serve/tallies.html#count.text",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies.Measure": (
+                "serve/tallies.html#measure",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies.Measure.__init__": (
+                "serve/tallies.html#measure.__init__",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies.Measure.features": (
+                "serve/tallies.html#measure.features",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies.Sums": ("serve/tallies.html#sums", "ml_workbench/serve/tallies.py"),
+            "ml_workbench.serve.tallies.Sums.__init__": (
+                "serve/tallies.html#sums.__init__",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies.Sums.take": (
+                "serve/tallies.html#sums.take",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies.Tally": ("serve/tallies.html#tally", "ml_workbench/serve/tallies.py"),
+            "ml_workbench.serve.tallies.Tally.decisions": (
+                "serve/tallies.html#tally.decisions",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies._categories": (
+                "serve/tallies.html#_categories",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies._counted": (
+                "serve/tallies.html#_counted",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies._edges": (
+                "serve/tallies.html#_edges",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies._fits": ("serve/tallies.html#_fits", "ml_workbench/serve/tallies.py"),
+            "ml_workbench.serve.tallies._loaded": (
+                "serve/tallies.html#_loaded",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies._matrix": (
+                "serve/tallies.html#_matrix",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies._plain": (
+                "serve/tallies.html#_plain",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies._put": ("serve/tallies.html#_put", "ml_workbench/serve/tallies.py"),
+            "ml_workbench.serve.tallies._summary": (
+                "serve/tallies.html#_summary",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies._text": ("serve/tallies.html#_text", "ml_workbench/serve/tallies.py"),
+            "ml_workbench.serve.tallies._together": (
+                "serve/tallies.html#_together",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies._told": ("serve/tallies.html#_told", "ml_workbench/serve/tallies.py"),
+            "ml_workbench.serve.tallies.both": ("serve/tallies.html#both", "ml_workbench/serve/tallies.py"),
+            "ml_workbench.serve.tallies.counted_together": (
+                "serve/tallies.html#counted_together",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies.rows_in": (
+                "serve/tallies.html#rows_in",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies.squeezed": (
+                "serve/tallies.html#squeezed",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies.tally_from": (
+                "serve/tallies.html#tally_from",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies.tally_text": (
+                "serve/tallies.html#tally_text",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies.unsqueezed": (
+                "serve/tallies.html#unsqueezed",
+                "ml_workbench/serve/tallies.py",
+            ),
+        },
         "ml_workbench.serve.targets": {
             "ml_workbench.serve.targets.DuckDBTarget": (
                 "serve/targets.html#duckdbtarget",
@@ -11981,6 +12217,40 @@ d = {
             "ml_workbench.serve.targets.open_target": (
                 "serve/targets.html#open_target",
                 "ml_workbench/serve/targets.py",
+            ),
+        },
+        "ml_workbench.serve.vitals": {
+            "ml_workbench.serve.vitals.Stretch": (
+                "serve/vitals.html#stretch",
+                "ml_workbench/serve/vitals.py",
+            ),
+            "ml_workbench.serve.vitals.Stretch.__init__": (
+                "serve/vitals.html#stretch.__init__",
+                "ml_workbench/serve/vitals.py",
+            ),
+            "ml_workbench.serve.vitals.Stretch.row": (
+                "serve/vitals.html#stretch.row",
+                "ml_workbench/serve/vitals.py",
+            ),
+            "ml_workbench.serve.vitals.Stretch.seconds": (
+                "serve/vitals.html#stretch.seconds",
+                "ml_workbench/serve/vitals.py",
+            ),
+            "ml_workbench.serve.vitals.Stretch.take": (
+                "serve/vitals.html#stretch.take",
+                "ml_workbench/serve/vitals.py",
+            ),
+            "ml_workbench.serve.vitals._parents": (
+                "serve/vitals.html#_parents",
+                "ml_workbench/serve/vitals.py",
+            ),
+            "ml_workbench.serve.vitals.called": ("serve/vitals.html#called", "ml_workbench/serve/vitals.py"),
+            "ml_workbench.serve.vitals.family": ("serve/vitals.html#family", "ml_workbench/serve/vitals.py"),
+            "ml_workbench.serve.vitals.memory": ("serve/vitals.html#memory", "ml_workbench/serve/vitals.py"),
+            "ml_workbench.serve.vitals.of_all": ("serve/vitals.html#of_all", "ml_workbench/serve/vitals.py"),
+            "ml_workbench.serve.vitals.resident": (
+                "serve/vitals.html#resident",
+                "ml_workbench/serve/vitals.py",
             ),
         },
         "ml_workbench.serve.writing": {

@@ -164,7 +164,7 @@ _table(
     sa.Index("served_at", "at"),
 )
 
-# %% ../../nbs/database/tables.ipynb #f17c3941
+# %% ../../nbs/database/tables.ipynb #919afca3
 _table(
     "online_features",
     "what is known of a unit now, for a service that is given its name",
@@ -172,6 +172,7 @@ _table(
     _key("as_of", sa.DateTime),
     _key("unit"),
     _known("row"),  # JSON list, in the order of the declaration
+    _perhaps("written_at", sa.DateTime),  # UTC; another one: rows of this as-of time were written anew
 )
 _table(
     "batches",

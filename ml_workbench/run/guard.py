@@ -65,13 +65,14 @@ def say(
     log.say(watched.level, "guard looked", **watched.as_json())
 
 
-# %% ../../nbs/run/guard.ipynb #4616454c
+# %% ../../nbs/run/guard.ipynb #b38fe93a
 def _looking(limits: "Limits", *, act: bool) -> Callable[[bool], "Watch"]:
     "How to look, with everything that it needs at hand."
     from functools import partial
 
-    from ml_workbench.experiment.guard import Known, watch
+    from ml_workbench.experiment.guard import watch
     from ml_workbench.plan.settings import load_settings, working_folder
+    from ml_workbench.release.known import Known
     from ml_workbench.release.ledger import open_ledger
     from ml_workbench.release.store import Store
 

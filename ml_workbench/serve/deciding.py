@@ -24,7 +24,7 @@ __all__ = [
     "saved_together",
 ]
 
-# %% ../../nbs/serve/deciding.ipynb #3d37e7b0
+# %% ../../nbs/serve/deciding.ipynb #faa90181
 import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,6 +45,7 @@ from ..release.deployment import Deployment
 from ..release.loading import Loaded
 from ..release.policy import Terms
 from .designs import canonical, design_hash
+from .fitting import UNKEPT
 from .listing import Listed, Ranking, kind_of, list_units, one, ranking_of, tie_order, within_capacity
 from .online import Online
 from .problems import Problem, quoted
@@ -352,7 +353,7 @@ class Decider:
         )
 
 
-# %% ../../nbs/serve/deciding.ipynb #aa9aaf15
+# %% ../../nbs/serve/deciding.ipynb #8a2549a2
 class Said(NamedTuple):
     "What is said of a unit."
 
@@ -372,7 +373,7 @@ def _finite(value: Any) -> float | None:
 
 def _decision(
     decider: Decider, name: str, moment: datetime, as_of: datetime, lot: Assignment, arm: str | None, said: Said,
-    features: tuple[str, str | None], predictions: list[dict[str, Any]], covariates: list[dict[str, Any]], shadows: dict[str, Any],
+    features: tuple[str, str], predictions: list[dict[str, Any]], covariates: list[dict[str, Any]], shadows: dict[str, Any],
 ) -> Decision:  # fmt: skip
     "Put an answer and its records together."
     reason = "paused" if lot.reason == "assigned" and arm != lot.arm else lot.reason
@@ -385,10 +386,12 @@ def _decision(
     served = {
         "decision_id": name, "at": moment.isoformat(" ", "microseconds"), **key, "as_of": at, "line": decider.line, "arm": lot.arm, "propensity": share,
         "reason": reason, "release": said.release, "policy": said.policy, "score": said.score, "value": said.value,
-        "action": said.action, "features_hash": features[0], "features": features[1],
+        "action": said.action, "features_hash": features[0], "features": features[1] if decider.keep == "values" else None,
         "shadows": orjson.dumps(shadows).decode() if shadows else None, "latency_ms": None, "channel": decider.channel,
     }  # fmt: skip
-    rows = {"served": [served]}
+    rows: dict[str, list] = {"served": [served]}
+    if decider.keep != "values":
+        rows[UNKEPT] = [features[1]]
     if lot.arm is not None:
         rows["assignments"] = [
             key | {"arm": lot.arm, "propensity": share, "assigned_at": at, "design_hash": decider.design}
@@ -412,7 +415,7 @@ def _trait(kind: str, name: str, value: Any) -> dict[str, Any]:
     return {"name": name, "number": None, "level": value}
 
 
-# %% ../../nbs/serve/deciding.ipynb #ac1a8950
+# %% ../../nbs/serve/deciding.ipynb #b4fa0d4f
 def _looked_up(decider: Decider, question: Question, name: str, moment: datetime) -> Decision:
     "Answer about a unit whose features are at hand."
     known = decider.known
@@ -433,7 +436,7 @@ def _looked_up(decider: Decider, question: Question, name: str, moment: datetime
     arm = decider.deployment.serves(lot.arm)
     kinds, by_name = decider.intake.kinds, online.row(place)
     return _decision(
-        decider, name, moment, online.as_of, lot, arm, _told(decider, arm, place), _kept(decider, list(by_name.values())),
+        decider, name, moment, online.as_of, lot, arm, _told(decider, arm, place), _kept(list(by_name.values())),
         [_prediction(decider, each, place) for each in decider.ways if kind_of(decider.ways[each].policy) != "none"],
         [_trait(kinds[each], each, by_name[each]) for each in decider.traits],
         {release: {"score": _finite(scores[place])} for release, scores in known.shadows.items()},
@@ -472,12 +475,10 @@ def _prediction(decider: Decider, arm: str, place: int) -> dict[str, Any]:
     return about | {"model": said.release}
 
 
-def _kept(decider: Decider, values: list) -> tuple[str, str | None]:
-    "Features as a list in the order of the declaration: their hash, and perhaps themselves."
+def _kept(values: list) -> tuple[str, str]:
+    "Features as a list in the order of the declaration: their hash, and themselves."
     text = orjson.dumps(values)
-    return hashlib.blake2b(
-        text, digest_size=16
-    ).hexdigest(), text.decode() if decider.keep == "values" else None
+    return hashlib.blake2b(text, digest_size=16).hexdigest(), text.decode()
 
 
 # %% ../../nbs/serve/deciding.ipynb #d8665990
@@ -548,7 +549,7 @@ def _decided(
     return found
 
 
-# %% ../../nbs/serve/deciding.ipynb #0f20641e
+# %% ../../nbs/serve/deciding.ipynb #7f3b57a9
 def _worked_out(
     decider: Decider, part: Part, name: str, moment: datetime, scores: Mapping[int, float | None]
 ) -> Decision:
@@ -568,7 +569,7 @@ def _worked_out(
     }
     kinds = decider.intake.kinds
     return _decision(
-        decider, name, moment, part.question.as_of or moment, lot, arm, said, _kept(decider, row.values),
+        decider, name, moment, part.question.as_of or moment, lot, arm, said, _kept(row.values),
         [about] if predicted else [], [_trait(kinds[each], each, row.by_name.get(each)) for each in decider.traits],
         {release: {"score": scores[id(each.scorer)]} for release, each in decider.shadows.items()},
     )  # fmt: skip

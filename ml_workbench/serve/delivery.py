@@ -5,18 +5,22 @@
 # %% auto #0
 __all__ = ["DatabaseAway", "Refused", "about_records", "attentive", "Delivery", "misfit"]
 
-# %% ../../nbs/serve/delivery.ipynb #9c17acc3
+# %% ../../nbs/serve/delivery.ipynb #4cb035b0
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
 from ..database.connections import address, connected, shown, transaction
-from ..database.insertion import insert_missing
+from ..database.insertion import insert_missing, insert_telling
+from ..database.tables import table_of
 from ..plan.errors import RecordError
-from .fitting import Values, gathered
+from .fitting import UNKEPT, Values, gathered
+
+if TYPE_CHECKING:
+    from ml_workbench.serve.counting import Counting
 
 
 # %% ../../nbs/serve/delivery.ipynb #89c73648
@@ -74,7 +78,7 @@ def attentive(
     return engine
 
 
-# %% ../../nbs/serve/delivery.ipynb #d44e341e
+# %% ../../nbs/serve/delivery.ipynb #78449b32
 class Delivery:
     "Brings records to one database."
 
@@ -83,9 +87,14 @@ class Delivery:
         url: str,  # sqlite:///file or postgresql://user@host/database
         *,
         root: str | Path = ".",  # where relative SQLite paths start
+        counting: "Counting | None" = None,  # how decisions are counted, if they are
+        arrived: Callable[[Mapping[str, list[Values]]], Any] = lambda _: (
+            None
+        ),  # is told what is in the database now
     ) -> None:
         self.engine = attentive(address(url, root=root))
         self.given = self.new = 0  # rows
+        self.counting, self.arrived = counting, arrived
 
     def __repr__(self) -> str:
         return f"Delivery('{shown(self.engine.url)}')"
@@ -111,6 +120,19 @@ class Delivery:
         "Ask whether the database would take records; raises `DatabaseAway`."
         self._transact({}, ask="SELECT 1 FROM served LIMIT 1")
 
+    def note(
+        self,
+        table: str,
+        rows: Sequence[Mapping[str, Any]],  # whose keys are new
+    ) -> None:
+        "Write something down that is no decision; raises `DatabaseAway`."
+        try:
+            with transaction(self.engine) as connection:
+                connection.execute(table_of(table).insert(), rows)
+        except RecordError as error:
+            self.engine.dispose()
+            raise DatabaseAway(str(error)) from None
+
     def _bring(
         self, columns: dict[str, list[Values]], records: Sequence[bytes], index: Sequence[int]
     ) -> list[Refused]:
@@ -129,19 +151,41 @@ class Delivery:
             with transaction(self.engine, reading=bool(ask)) as connection:
                 if ask:
                     connection.exec_driver_sql(ask)
-                new = sum(insert_missing(connection, name, values) for name, values in columns.items())
+                new = sum(_written(self, connection, name, columns) for name in columns if name != UNKEPT)
         except (RecordError, *_VALUES) as error:
             cause = error.__context__ if isinstance(error, RecordError) else error
             if about_records(cause):
                 return str(error)
             self.engine.dispose()
             raise DatabaseAway(str(error)) from None
-        self.given, self.new = self.given + sum(len(each[0]) for each in columns.values()), self.new + new
+        rows = sum(len(each[0]) for name, each in columns.items() if name != UNKEPT)
+        self.given, self.new = self.given + rows, self.new + new
+        self.arrived(columns)
         return None
 
     def close(self) -> None:
         "Give connections back."
         self.engine.dispose()
+
+
+# %% ../../nbs/serve/delivery.ipynb #b9406ea2
+def _written(
+    delivery: Delivery, connection: sa.Connection, name: str, columns: Mapping[str, list[Values]]
+) -> int:
+    "Write the rows of a table that are new, and count them where they are decisions; how many there were."
+    values = columns[name]
+    if name != "served" or delivery.counting is None:
+        return insert_missing(connection, name, values)
+    again = connection.begin_nested()
+    new, fresh = insert_missing(connection, name, values), None
+    if new < len(values[0]):
+        again.rollback()
+        fresh = {key[0] for key in insert_telling(connection, name, values)}
+        new = len(fresh)
+    else:
+        again.commit()
+    delivery.counting.count(connection, values, *columns.get(UNKEPT, ()), fresh=fresh)
+    return new
 
 
 # %% ../../nbs/serve/delivery.ipynb #a53a57a8

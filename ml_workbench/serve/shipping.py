@@ -7,44 +7,55 @@ __all__ = [
     "STATUS",
     "LOCK",
     "PING",
+    "MINUTE",
     "PAUSES",
     "Lines",
     "Shipping",
     "read_status",
+    "named",
     "Shipper",
+    "fared",
     "failed",
     "tell",
     "Stop",
     "run",
     "command",
     "watch",
+    "counting",
     "main",
 ]
 
-# %% ../../nbs/serve/shipping.ipynb #ecf536d3
+# %% ../../nbs/serve/shipping.ipynb #89f12493
 import fcntl
 import gc
 import os
 import random
+import re
+import secrets
 import signal
+import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from ..plan.errors import WorkbenchError
-from ..plan.settings import load_settings, working_folder
+from ..plan.settings import Settings, load_settings, working_folder
 from .backlog import REJECTED, Batch, clear, set_aside, take
 from .delivery import DatabaseAway, Delivery, Refused
 from .logs import Log
 from .segments import Position, put, read_positions, segments, write_positions
 from .spool import Survey
+from .vitals import Stretch, called, family, memory
+
+if TYPE_CHECKING:
+    from ml_workbench.serve.counting import Counting
 
 
 # %% ../../nbs/serve/shipping.ipynb #63454bef
@@ -94,9 +105,23 @@ def read_status(
         return None
 
 
-# %% ../../nbs/serve/shipping.ipynb #d7be4ea6
+# %% ../../nbs/serve/shipping.ipynb #0d6a6762
 LOCK = "shipping.lock"
 PING = 2.0  # seconds after which a database that was given nothing is asked whether it is there
+MINUTE = 60.0  # seconds from one line on how the processes fare to the next
+
+
+def named(
+    file: int,  # the descriptor of the file of the lock, open for writing
+) -> str:  # like host-4f2a77c1d290
+    "The name of a spool, that no other has; given to it when it has none."
+    if found := re.fullmatch(rb"[\w.-]{1,60}-[0-9a-f]{12}", os.pread(file, 80, 0)):
+        return found[0].decode()
+    host = re.sub(r"[^\w.-]", "", socket.gethostname(), flags=re.ASCII)[:60] or "host"
+    name = f"{host}-{secrets.token_hex(6)}"
+    os.ftruncate(file, 0)
+    os.pwrite(file, name.encode(), 0)
+    return name
 
 
 class Shipper:
@@ -110,13 +135,18 @@ class Shipper:
         root: str | Path = ".",  # where relative SQLite paths start
         most: int = 5000,  # records in a transaction
         say: Callable[..., None] | None = None,  # where lines go; the standard output when omitted
+        count: "Callable[[str], Counting] | None" = None,  # how decisions are counted under a spool's name; not at all when omitted
+        service: int = 0,  # process whose decisions these are, if it is known
     ) -> None:
-        self.folder, self.delivery, self.most, self.say = (
+        self.folder, self.most, self.say, self.count, self.service = (
             Path(folder),
-            Delivery(url, root=root),
             most,
             say or Lines(),
+            count,
+            service,
         )
+        self.stretch, self.name = Stretch(), ""
+        self.delivery = Delivery(url, root=root, arrived=lambda columns: _arrived(self, columns))
         self.status, self.tries = Shipping(os.getpid()), 0  # how often it went wrong, one after the other
         self.positions: dict[str, Position] = {}
         self._lock, self._asked, self._away = -1, 0.0, 0.0
@@ -133,7 +163,8 @@ class Shipper:
         except BlockingIOError:
             os.close(lock)
             return False
-        self._lock, self.positions = lock, read_positions(self.folder)
+        self._lock, self.positions, self.name = lock, read_positions(self.folder), named(lock)
+        self.delivery.counting = self.count and self.count(self.name)
         _tidy(self.folder)
         self.say("shipping", files=len(segments(self.folder)))
         return True
@@ -150,6 +181,8 @@ class Shipper:
         for path in clear(self.folder, self.positions, batch.stuck):
             self.say("damaged bytes were set aside", level="warning", file=str(path))
         _recovered(self)
+        if self.stretch.seconds >= MINUTE:
+            fared(self)
         return batch.more
 
     def release(self) -> None:
@@ -198,6 +231,29 @@ def _settle(shipper: Shipper, batch: Batch, refused: list[Refused]) -> None:
     shipper.status = replace(
         old, shipped=old.shipped + shipped, rejected=old.rejected + rejected, committed_at=time.time()
     )
+
+
+# %% ../../nbs/serve/shipping.ipynb #30bbcf79
+def _arrived(shipper: Shipper, columns: Mapping[str, list]) -> None:
+    "Note what is in the database now."
+    if "served" in columns:
+        shipper.stretch.take(columns["served"])
+
+
+def fared(
+    shipper: Shipper,
+) -> None:
+    "Write down how the processes fared, and begin anew; raises `DatabaseAway`."
+    stretch, own, service = shipper.stretch, os.getpid(), shipper.service
+    waiting, processes = shipper._survey.waiting, family(service, without=own) if service else []
+    name = called(service) if service else shipper.name
+    mine = {"failed": shipper.status.rejected - stretch.rejected, "p50_ms": None, "p99_ms": None}
+    rows = [
+        stretch.row("service", name, memory_mb=memory(processes), waiting=waiting),
+        stretch.row("shipper", called(own), memory_mb=memory([own]), waiting=waiting, **mine),
+    ]
+    shipper.delivery.note("operations", rows)
+    shipper.stretch = Stretch(rejected=shipper.status.rejected)
 
 
 # %% ../../nbs/serve/shipping.ipynb #c555ca0e
@@ -270,7 +326,7 @@ class Stop:
             self.asked.wait(seconds)
 
 
-# %% ../../nbs/serve/shipping.ipynb #e6944890
+# %% ../../nbs/serve/shipping.ipynb #e5aadfff
 def run(
     shipper: Shipper,
     stop: Stop,
@@ -295,6 +351,9 @@ def run(
             pause = failed(shipper, error)
         stop.pause(pause)
     tell(shipper)
+    if shipper.stretch.decisions:
+        with suppress(DatabaseAway):
+            fared(shipper)
     if not waiting:
         shipper.say("stopped", shipped=shipper.status.shipped, rejected=shipper.status.rejected)
 
@@ -333,19 +392,31 @@ def watch(
     return not trouble
 
 
-# %% ../../nbs/serve/shipping.ipynb #e3622016
+# %% ../../nbs/serve/shipping.ipynb #6f7fb0e7
+def counting(
+    settings: Settings,
+    say: Callable[..., None],  # where lines go
+) -> "Callable[[str], Counting]":  # by the name of a spool
+    "How a machine counts what it ships."
+    from ml_workbench.serve.counting import Counting, measures_of
+
+    measures = measures_of(settings)
+    return lambda name: Counting(measures, name, say)
+
+
 def main(
     arguments: Sequence[str],  # of the command line
 ) -> int:  # the process's exit code
     "Ship what the settings say, to where they say."
-    parent = int(arguments[1]) if arguments[:1] == ["--parent"] else os.getppid()
+    service = int(arguments[1]) if arguments[:1] == ["--parent"] else 0
     say = Lines()
     try:
         settings = load_settings(working_folder())
         say = Lines(settings.log_level)
         folder = settings.root / settings.spool_dir
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        shipper = Shipper(folder, settings.database_url, root=settings.root, say=say)
+        options = {"root": settings.root, "say": say, "count": counting(settings, say), "service": service}
+        shipper = Shipper(folder, settings.database_url, **options)
     except (WorkbenchError, OSError) as error:
         say("shipping cannot start", level="error", reason=str(error))
         return 1
@@ -354,7 +425,7 @@ def main(
         signal.signal(number, stop.ask)
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)  # records are many small objects without cycles
-    return 0 if watch(shipper, stop, parent=parent) else 1
+    return 0 if watch(shipper, stop, parent=service or os.getppid()) else 1
 
 
 if __name__ == "__main__" and "__file__" in globals():  # a module, not a notebook

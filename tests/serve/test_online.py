@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -86,6 +86,7 @@ def test_a_model_that_needs_what_is_not_declared_is_told(engine, column, message
 floats = st.floats(width=32, allow_infinity=False)
 
 
+@settings(deadline=None)
 @given(matrix=arrays(np.float32, st.tuples(st.integers(1, 5), st.just(2)), elements=floats))
 def test_32_bits_survive_the_way_through_text(tmp_path_factory, matrix):
     engine = connected(address(f"sqlite:///{tmp_path_factory.mktemp('one')}/records.db"))
