@@ -6429,6 +6429,10 @@ d = {
                 "monitor/evidence.html#moment",
                 "ml_workbench/monitor/evidence.py",
             ),
+            "ml_workbench.monitor.evidence.outcomes_from": (
+                "monitor/evidence.html#outcomes_from",
+                "ml_workbench/monitor/evidence.py",
+            ),
             "ml_workbench.monitor.evidence.outdated": (
                 "monitor/evidence.html#outdated",
                 "ml_workbench/monitor/evidence.py",
@@ -6439,10 +6443,6 @@ d = {
             ),
             "ml_workbench.monitor.evidence.read_tests": (
                 "monitor/evidence.html#read_tests",
-                "ml_workbench/monitor/evidence.py",
-            ),
-            "ml_workbench.monitor.evidence.tested_from": (
-                "monitor/evidence.html#tested_from",
                 "ml_workbench/monitor/evidence.py",
             ),
         },
@@ -7339,6 +7339,60 @@ d = {
             "ml_workbench.page.rollout.yardstick": (
                 "page/rollout.html#yardstick",
                 "ml_workbench/page/rollout.py",
+            ),
+        },
+        "ml_workbench.page.score_card": {
+            "ml_workbench.page.score_card.Row": (
+                "page/score_card.html#row",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card.Section": (
+                "page/score_card.html#section",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card.Section.open": (
+                "page/score_card.html#section.open",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card.Section.told": (
+                "page/score_card.html#section.told",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card.Shown": (
+                "page/score_card.html#shown",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card.View": (
+                "page/score_card.html#view",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card._mark": (
+                "page/score_card.html#_mark",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card._shown": (
+                "page/score_card.html#_shown",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card.age": (
+                "page/score_card.html#age",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card.read_score_card": (
+                "page/score_card.html#read_score_card",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card.row_of": (
+                "page/score_card.html#row_of",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card.sections_of": (
+                "page/score_card.html#sections_of",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card.view_of": (
+                "page/score_card.html#view_of",
+                "ml_workbench/page/score_card.py",
             ),
         },
         "ml_workbench.page.standings": {

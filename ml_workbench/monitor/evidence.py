@@ -11,7 +11,7 @@ __all__ = [
     "Evidence",
     "moment",
     "Tested",
-    "tested_from",
+    "outcomes_from",
     "read_tests",
     "committed_at",
     "authors",
@@ -101,8 +101,8 @@ def _outcome(case: ElementTree.Element) -> str:
     return "skipped" if case.find("skipped") is not None else "passed"
 
 
-# %% ../../nbs/monitor/evidence.ipynb #a98e2762
-def tested_from(
+# %% ../../nbs/monitor/evidence.ipynb #c39f05b4
+def outcomes_from(
     text: str,  # JUnit's XML, as pytest writes it
 ) -> Tested:
     "What a report of a test run says."
@@ -126,7 +126,7 @@ def read_tests(
 ) -> Tested:
     "The newest run of the tests."
     try:
-        return tested_from((root / TESTS).read_text(encoding="utf-8"))
+        return outcomes_from((root / TESTS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Tested(problem="the tests have not run here: run `make test`")
     except (OSError, UnicodeDecodeError) as error:
