@@ -365,9 +365,11 @@ def test_a_feature_that_is_dear_and_worthless_is_named(piped):
 def test_settings_that_are_not_those_found_are_no_tuned_ones(piped):
     asked = yaml.safe_load((piped / "params.yaml").read_text())["tune"]["candidates"]
     found = {name: {"trials": 20, "settings": {"C": 0.1}} for name in asked}
-    train = lambda settings: write_json(
-        piped / "reports/train.json", {"candidates": [{"name": name, "settings": settings} for name in asked]}
-    )  # noqa: E731
+
+    def train(settings: dict) -> None:
+        rows = [{"name": name, "settings": settings} for name in asked]
+        write_json(piped / "reports/train.json", {"candidates": rows})
+
     train({"C": 0.1, "other": 3})
     assert tuned({"candidates": found}, Archive(piped)).weight == 1
     assert (
@@ -624,7 +626,7 @@ def test_a_review_without_a_name_a_note_or_a_verdict_is_refused_and_nothing_is_w
 def test_reviews_that_were_meddled_with_are_refused(project, text):
     (project / REVIEWS).parent.mkdir(exist_ok=True)
     (project / REVIEWS).write_text(text)
-    with pytest.raises(MonitorError, match="is damaged.*git checkout"):
+    with pytest.raises(MonitorError, match=r"is damaged.*git checkout"):
         read_reviews(project)
     assert reviewed(Archive(project)).weight == 0
 
@@ -658,12 +660,13 @@ def test_there_are_28_tests_in_four_sections_each_once_with_the_papers_words(roo
 
 
 def proving(*weights: float) -> tuple:
-    return tuple(
-        lambda archive, weight=weight: Evidence(
-            "test", f"t{n}", "", weight, NOW, "" if weight == 1 else "try"
-        )
-        for n, weight in enumerate(weights)
-    )
+    "Proofs that are worth so much."
+
+    def one(number: int, weight: float):
+        found = Evidence("test", f"t{number}", "", weight, NOW, "" if weight == 1 else "try")
+        return lambda archive: found
+
+    return tuple(one(number, weight) for number, weight in enumerate(weights))
 
 
 @given(st.lists(st.sampled_from([0, 0.5, 1]), min_size=1, max_size=5))
@@ -676,9 +679,11 @@ def test_a_test_is_whole_only_when_every_proof_is_and_nothing_only_when_none_is(
 @given(st.lists(st.sampled_from([0, 0.5, 1]), min_size=28, max_size=28))
 def test_the_score_is_the_smallest_section_and_losing_evidence_never_raises_it(weights):
     places = [(name, n) for name in SECTIONS for n in range(1, 8)]
-    card = lambda each: card_of(
-        Archive(ROOT, NOW), [Question(*place, "x", proving(w)) for place, w in zip(places, each)]
-    )  # noqa: E731
+
+    def card(each: list) -> Card:
+        asked = [Question(*place, "x", proving(weight)) for place, weight in zip(places, each)]
+        return card_of(Archive(ROOT, NOW), asked)
+
     found = card(weights)
     assert (
         found.score == min(sum(weights[7 * k : 7 * k + 7]) for k in range(4))
@@ -744,7 +749,7 @@ def test_a_card_comes_back_from_its_file(tmp_path):
     ],
 )
 def test_what_is_no_card_is_refused_in_one_line(raw):
-    with pytest.raises(MonitorError, match="is no score card.*--record"):
+    with pytest.raises(MonitorError, match=r"is no score card.*--record"):
         from_json(raw)
 
 

@@ -19,7 +19,7 @@ AWAITED = {
 def test_every_test_that_the_card_names_is_collected():
     names = [name for name in (*named_tests(), REPRODUCED) if name not in AWAITED or (ROOT / name).is_file()]
     assert [name for name in names if not (ROOT / name.split("::")[0]).is_file()] == []
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *names]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider", *names]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     collected = {re.sub(r"\[.*", "", line) for line in done.stdout.splitlines() if "::" in line}
