@@ -8,6 +8,7 @@ FOUND       = $(shell for p in $(CANDIDATES); do "$$p" -c '$(FITTING)' 2>/dev/nu
 PYTHON     ?= $(eval PYTHON := $(FOUND))$(PYTHON)
 INSTALLED  := .venv/.installed
 CODE       := ml_workbench app tests benchmarks nbs
+TESTED     := test-artefacts/tests.xml
 
 # dvc.yaml says `python`; so do subprocesses. Bytecode is kept: without it every import is slow.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -35,10 +36,11 @@ run: $(INSTALLED) ## check, then run the pipeline: data, features, train, evalua
 	@echo
 	@echo "Done. The result as a page: make app"
 
-test: $(INSTALLED) ## everything: the gates, the lessons, the pipeline, the tests
+test: $(INSTALLED) ## everything: the gates, the lessons, the pipeline, the tests, the score card
 	@$(MAKE) --no-print-directory check lessons
 	@dvc repro
-	@python tests/services.py python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+	@python tests/services.py python -m pytest --cov --cov-report=term:skip-covered $(if $(ARGS),,--junitxml=$(TESTED)) $(ARGS)
+	@$(if $(ARGS),:,ml-workbench score-card)
 
 reproduced: $(INSTALLED) ## whether the committed results are what the pipeline just wrote
 	@CI=true python -m pytest tests/repository/test_reproduction.py -k 'again or holds'

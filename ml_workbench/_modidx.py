@@ -413,6 +413,100 @@ d = {
                 "ml_workbench/data/outcomes.py",
             ),
         },
+        "ml_workbench.data.sensitivity": {
+            "ml_workbench.data.sensitivity.Known": (
+                "data/sensitivity.html#known",
+                "ml_workbench/data/sensitivity.py",
+            ),
+            "ml_workbench.data.sensitivity.Known.of": (
+                "data/sensitivity.html#known.of",
+                "ml_workbench/data/sensitivity.py",
+            ),
+            "ml_workbench.data.sensitivity.Trace": (
+                "data/sensitivity.html#trace",
+                "ml_workbench/data/sensitivity.py",
+            ),
+            "ml_workbench.data.sensitivity.Tracer": (
+                "data/sensitivity.html#tracer",
+                "ml_workbench/data/sensitivity.py",
+            ),
+            "ml_workbench.data.sensitivity.Tracer._rows": (
+                "data/sensitivity.html#tracer._rows",
+                "ml_workbench/data/sensitivity.py",
+            ),
+            "ml_workbench.data.sensitivity.Tracer._source": (
+                "data/sensitivity.html#tracer._source",
+                "ml_workbench/data/sensitivity.py",
+            ),
+            "ml_workbench.data.sensitivity.Tracer.query": (
+                "data/sensitivity.html#tracer.query",
+                "ml_workbench/data/sensitivity.py",
+            ),
+            "ml_workbench.data.sensitivity.Tracer.value": (
+                "data/sensitivity.html#tracer.value",
+                "ml_workbench/data/sensitivity.py",
+            ),
+            "ml_workbench.data.sensitivity._behind": (
+                "data/sensitivity.html#_behind",
+                "ml_workbench/data/sensitivity.py",
+            ),
+            "ml_workbench.data.sensitivity._carried": (
+                "data/sensitivity.html#_carried",
+                "ml_workbench/data/sensitivity.py",
+            ),
+            "ml_workbench.data.sensitivity._column_names": (
+                "data/sensitivity.html#_column_names",
+                "ml_workbench/data/sensitivity.py",
+            ),
+            "ml_workbench.data.sensitivity._inside": (
+                "data/sensitivity.html#_inside",
+                "ml_workbench/data/sensitivity.py",
+            ),
+            "ml_workbench.data.sensitivity._listed": (
+                "data/sensitivity.html#_listed",
+                "ml_workbench/data/sensitivity.py",
+            ),
+            "ml_workbench.data.sensitivity._only_tells_apart": (
+                "data/sensitivity.html#_only_tells_apart",
+                "ml_workbench/data/sensitivity.py",
+            ),
+            "ml_workbench.data.sensitivity._union": (
+                "data/sensitivity.html#_union",
+                "ml_workbench/data/sensitivity.py",
+            ),
+            "ml_workbench.data.sensitivity._united": (
+                "data/sensitivity.html#_united",
+                "ml_workbench/data/sensitivity.py",
+            ),
+            "ml_workbench.data.sensitivity.behind": (
+                "data/sensitivity.html#behind",
+                "ml_workbench/data/sensitivity.py",
+            ),
+            "ml_workbench.data.sensitivity.breaches": (
+                "data/sensitivity.html#breaches",
+                "ml_workbench/data/sensitivity.py",
+            ),
+            "ml_workbench.data.sensitivity.project_breaches": (
+                "data/sensitivity.html#project_breaches",
+                "ml_workbench/data/sensitivity.py",
+            ),
+            "ml_workbench.data.sensitivity.shareable": (
+                "data/sensitivity.html#shareable",
+                "ml_workbench/data/sensitivity.py",
+            ),
+            "ml_workbench.data.sensitivity.told": (
+                "data/sensitivity.html#told",
+                "ml_workbench/data/sensitivity.py",
+            ),
+            "ml_workbench.data.sensitivity.tracer_of": (
+                "data/sensitivity.html#tracer_of",
+                "ml_workbench/data/sensitivity.py",
+            ),
+            "ml_workbench.data.sensitivity.traces": (
+                "data/sensitivity.html#traces",
+                "ml_workbench/data/sensitivity.py",
+            ),
+        },
         "ml_workbench.data.sources": {
             "ml_workbench.data.sources.DuckDB": ("data/sources.html#duckdb", "ml_workbench/data/sources.py"),
             "ml_workbench.data.sources.DuckDB.relation": (
@@ -597,6 +691,10 @@ d = {
         },
         "ml_workbench.data.tables": {
             "ml_workbench.data.tables._band": ("data/tables.html#_band", "ml_workbench/data/tables.py"),
+            "ml_workbench.data.tables._household": (
+                "data/tables.html#_household",
+                "ml_workbench/data/tables.py",
+            ),
             "ml_workbench.data.tables._identifier": (
                 "data/tables.html#_identifier",
                 "ml_workbench/data/tables.py",
@@ -6420,6 +6518,374 @@ d = {
                 "ml_workbench/monitor/drift.py",
             ),
         },
+        "ml_workbench.monitor.evidence": {
+            "ml_workbench.monitor.evidence.Archive": (
+                "monitor/evidence.html#archive",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence.Archive._changed": (
+                "monitor/evidence.html#archive._changed",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence.Archive._seen": (
+                "monitor/evidence.html#archive._seen",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence.Archive.database": (
+                "monitor/evidence.html#archive.database",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence.Archive.head": (
+                "monitor/evidence.html#archive.head",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence.Archive.outdated": (
+                "monitor/evidence.html#archive.outdated",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence.Archive.recent": (
+                "monitor/evidence.html#archive.recent",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence.Archive.report": (
+                "monitor/evidence.html#archive.report",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence.Archive.seen": (
+                "monitor/evidence.html#archive.seen",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence.Archive.tests": (
+                "monitor/evidence.html#archive.tests",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence.Evidence": (
+                "monitor/evidence.html#evidence",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence.Looked": (
+                "monitor/evidence.html#looked",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence.Tested": (
+                "monitor/evidence.html#tested",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence.Tested.of": (
+                "monitor/evidence.html#tested.of",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence._aware": (
+                "monitor/evidence.html#_aware",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence._differs": (
+                "monitor/evidence.html#_differs",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence._git": (
+                "monitor/evidence.html#_git",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence._looked": (
+                "monitor/evidence.html#_looked",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence._outcome": (
+                "monitor/evidence.html#_outcome",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence._test_id": (
+                "monitor/evidence.html#_test_id",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence._unlocked": (
+                "monitor/evidence.html#_unlocked",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence.authors": (
+                "monitor/evidence.html#authors",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence.committed_at": (
+                "monitor/evidence.html#committed_at",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence.moment": (
+                "monitor/evidence.html#moment",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence.outcomes_from": (
+                "monitor/evidence.html#outcomes_from",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence.outdated": (
+                "monitor/evidence.html#outdated",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence.read_database": (
+                "monitor/evidence.html#read_database",
+                "ml_workbench/monitor/evidence.py",
+            ),
+            "ml_workbench.monitor.evidence.read_tests": (
+                "monitor/evidence.html#read_tests",
+                "ml_workbench/monitor/evidence.py",
+            ),
+        },
+        "ml_workbench.monitor.proofs": {
+            "ml_workbench.monitor.proofs.Found": (
+                "monitor/proofs.html#found",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.Monitored": (
+                "monitor/proofs.html#monitored",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.Monitored.__call__": (
+                "monitor/proofs.html#monitored.__call__",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.Monitored._found": (
+                "monitor/proofs.html#monitored._found",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.Monitored._in_report": (
+                "monitor/proofs.html#monitored._in_report",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.Monitored._judged": (
+                "monitor/proofs.html#monitored._judged",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.Passed": (
+                "monitor/proofs.html#passed",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.Passed.__call__": (
+                "monitor/proofs.html#passed.__call__",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.Reported": (
+                "monitor/proofs.html#reported",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.Reported.__call__": (
+                "monitor/proofs.html#reported.__call__",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs._aged": (
+                "monitor/proofs.html#_aged",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs._shares": (
+                "monitor/proofs.html#_shares",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.about_people": (
+                "monitor/proofs.html#about_people",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.affordable": (
+                "monitor/proofs.html#affordable",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.ageing": (
+                "monitor/proofs.html#ageing",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.beneficial": (
+                "monitor/proofs.html#beneficial",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.came_true": (
+                "monitor/proofs.html#came_true",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.canaried": (
+                "monitor/proofs.html#canaried",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.canaries": (
+                "monitor/proofs.html#canaries",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.gate": (
+                "monitor/proofs.html#gate",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.grouped": (
+                "monitor/proofs.html#grouped",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.inclusive": (
+                "monitor/proofs.html#inclusive",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.judged_review": (
+                "monitor/proofs.html#judged_review",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.private": (
+                "monitor/proofs.html#private",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.promises": (
+                "monitor/proofs.html#promises",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.reviewed": (
+                "monitor/proofs.html#reviewed",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.rolled_back": (
+                "monitor/proofs.html#rolled_back",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.simplest": (
+                "monitor/proofs.html#simplest",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.tuned": (
+                "monitor/proofs.html#tuned",
+                "ml_workbench/monitor/proofs.py",
+            ),
+            "ml_workbench.monitor.proofs.whole_pipeline": (
+                "monitor/proofs.html#whole_pipeline",
+                "ml_workbench/monitor/proofs.py",
+            ),
+        },
+        "ml_workbench.monitor.reviews": {
+            "ml_workbench.monitor.reviews.Review": (
+                "monitor/reviews.html#review",
+                "ml_workbench/monitor/reviews.py",
+            ),
+            "ml_workbench.monitor.reviews.Review.changed": (
+                "monitor/reviews.html#review.changed",
+                "ml_workbench/monitor/reviews.py",
+            ),
+            "ml_workbench.monitor.reviews._alone": (
+                "monitor/reviews.html#_alone",
+                "ml_workbench/monitor/reviews.py",
+            ),
+            "ml_workbench.monitor.reviews._review": (
+                "monitor/reviews.html#_review",
+                "ml_workbench/monitor/reviews.py",
+            ),
+            "ml_workbench.monitor.reviews.add_review": (
+                "monitor/reviews.html#add_review",
+                "ml_workbench/monitor/reviews.py",
+            ),
+            "ml_workbench.monitor.reviews.read_reviews": (
+                "monitor/reviews.html#read_reviews",
+                "ml_workbench/monitor/reviews.py",
+            ),
+            "ml_workbench.monitor.reviews.reviewed_parts": (
+                "monitor/reviews.html#reviewed_parts",
+                "ml_workbench/monitor/reviews.py",
+            ),
+        },
+        "ml_workbench.monitor.scorecard": {
+            "ml_workbench.monitor.scorecard.Answer": (
+                "monitor/scorecard.html#answer",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard.Answer.oldest": (
+                "monitor/scorecard.html#answer.oldest",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard.Answer.remedies": (
+                "monitor/scorecard.html#answer.remedies",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard.Answer.score": (
+                "monitor/scorecard.html#answer.score",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard.Card": (
+                "monitor/scorecard.html#card",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard.Card.common": (
+                "monitor/scorecard.html#card.common",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard.Card.score": (
+                "monitor/scorecard.html#card.score",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard.Card.sections": (
+                "monitor/scorecard.html#card.sections",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard.Card.sentence": (
+                "monitor/scorecard.html#card.sentence",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard.Card.weakest": (
+                "monitor/scorecard.html#card.weakest",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard.Question": (
+                "monitor/scorecard.html#question",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard.Question.name": (
+                "monitor/scorecard.html#question.name",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard._lowered": (
+                "monitor/scorecard.html#_lowered",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard._place": (
+                "monitor/scorecard.html#_place",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard._plain": (
+                "monitor/scorecard.html#_plain",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard._watched": (
+                "monitor/scorecard.html#_watched",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard.answered": (
+                "monitor/scorecard.html#answered",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard.as_json": (
+                "monitor/scorecard.html#as_json",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard.band": (
+                "monitor/scorecard.html#band",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard.card_of": (
+                "monitor/scorecard.html#card_of",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard.fallen": (
+                "monitor/scorecard.html#fallen",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard.from_json": (
+                "monitor/scorecard.html#from_json",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard.named_tests": (
+                "monitor/scorecard.html#named_tests",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard.record": (
+                "monitor/scorecard.html#record",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+            "ml_workbench.monitor.scorecard.recorded": (
+                "monitor/scorecard.html#recorded",
+                "ml_workbench/monitor/scorecard.py",
+            ),
+        },
         "ml_workbench.monitor.shift": {
             "ml_workbench.monitor.shift.Shift": ("monitor/shift.html#shift", "ml_workbench/monitor/shift.py"),
             "ml_workbench.monitor.shift.Shift.amount": (
@@ -7223,6 +7689,60 @@ d = {
                 "ml_workbench/page/rollout.py",
             ),
         },
+        "ml_workbench.page.score_card": {
+            "ml_workbench.page.score_card.Row": (
+                "page/score_card.html#row",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card.Section": (
+                "page/score_card.html#section",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card.Section.open": (
+                "page/score_card.html#section.open",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card.Section.told": (
+                "page/score_card.html#section.told",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card.Shown": (
+                "page/score_card.html#shown",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card.View": (
+                "page/score_card.html#view",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card._mark": (
+                "page/score_card.html#_mark",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card._shown": (
+                "page/score_card.html#_shown",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card.age": (
+                "page/score_card.html#age",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card.read_score_card": (
+                "page/score_card.html#read_score_card",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card.row_of": (
+                "page/score_card.html#row_of",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card.sections_of": (
+                "page/score_card.html#sections_of",
+                "ml_workbench/page/score_card.py",
+            ),
+            "ml_workbench.page.score_card.view_of": (
+                "page/score_card.html#view_of",
+                "ml_workbench/page/score_card.py",
+            ),
+        },
         "ml_workbench.page.standings": {
             "ml_workbench.page.standings.Amount": (
                 "page/standings.html#amount",
@@ -7690,6 +8210,10 @@ d = {
                 "ml_workbench/plan/params.py",
             ),
             "ml_workbench.plan.params.Params": ("plan/params.html#params", "ml_workbench/plan/params.py"),
+            "ml_workbench.plan.params.PrivacyParams": (
+                "plan/params.html#privacyparams",
+                "ml_workbench/plan/params.py",
+            ),
             "ml_workbench.plan.params.ReplayParams": (
                 "plan/params.html#replayparams",
                 "ml_workbench/plan/params.py",
@@ -7776,6 +8300,10 @@ d = {
             ),
             "ml_workbench.release.building._columns": (
                 "release/building.html#_columns",
+                "ml_workbench/release/building.py",
+            ),
+            "ml_workbench.release.building._declaration": (
+                "release/building.html#_declaration",
                 "ml_workbench/release/building.py",
             ),
             "ml_workbench.release.building._json_bytes": (
@@ -8954,6 +9482,10 @@ d = {
                 "run/checks.html#pipeline_problems",
                 "ml_workbench/run/checks.py",
             ),
+            "ml_workbench.run.checks.privacy_problems": (
+                "run/checks.html#privacy_problems",
+                "ml_workbench/run/checks.py",
+            ),
             "ml_workbench.run.checks.problems": ("run/checks.html#problems", "ml_workbench/run/checks.py"),
             "ml_workbench.run.checks.sections_read": (
                 "run/checks.html#sections_read",
@@ -9812,6 +10344,39 @@ d = {
                 "ml_workbench/run/releases.py",
             ),
             "ml_workbench.run.releases.verify": ("run/releases.html#verify", "ml_workbench/run/releases.py"),
+        },
+        "ml_workbench.run.scorecard": {
+            "ml_workbench.run.scorecard._cell": ("run/scorecard.html#_cell", "ml_workbench/run/scorecard.py"),
+            "ml_workbench.run.scorecard._lines": (
+                "run/scorecard.html#_lines",
+                "ml_workbench/run/scorecard.py",
+            ),
+            "ml_workbench.run.scorecard.add": ("run/scorecard.html#add", "ml_workbench/run/scorecard.py"),
+            "ml_workbench.run.scorecard.age": ("run/scorecard.html#age", "ml_workbench/run/scorecard.py"),
+            "ml_workbench.run.scorecard.as_markdown": (
+                "run/scorecard.html#as_markdown",
+                "ml_workbench/run/scorecard.py",
+            ),
+            "ml_workbench.run.scorecard.as_text": (
+                "run/scorecard.html#as_text",
+                "ml_workbench/run/scorecard.py",
+            ),
+            "ml_workbench.run.scorecard.listed": (
+                "run/scorecard.html#listed",
+                "ml_workbench/run/scorecard.py",
+            ),
+            "ml_workbench.run.scorecard.review": (
+                "run/scorecard.html#review",
+                "ml_workbench/run/scorecard.py",
+            ),
+            "ml_workbench.run.scorecard.score_card": (
+                "run/scorecard.html#score_card",
+                "ml_workbench/run/scorecard.py",
+            ),
+            "ml_workbench.run.scorecard.verdict": (
+                "run/scorecard.html#verdict",
+                "ml_workbench/run/scorecard.py",
+            ),
         },
         "ml_workbench.run.scoring": {
             "ml_workbench.run.scoring.Telling": ("run/scoring.html#telling", "ml_workbench/run/scoring.py"),

@@ -4,6 +4,7 @@
 
 # %% auto #0
 __all__ = [
+    "SENSITIVITIES",
     "TYPES",
     "Column",
     "Table",
@@ -38,7 +39,8 @@ from ..plan.errors import ContractError, WorkbenchError, did_you_mean
 from ..plan.files import read_json
 from .engine import literal, quoted
 
-# %% ../../nbs/data/contracts.ipynb #c169452a
+# %% ../../nbs/data/contracts.ipynb #787f9d97
+SENSITIVITIES = ("none", "personal", "sensitive", "identifier")
 TYPES = (
     "BOOLEAN",
     "SMALLINT",
@@ -65,7 +67,7 @@ class Column:
     allowed: tuple[str, ...] = ()  # the only values it may hold
     references: str | None = None  # 'table.column' in which every value must occur
     tolerated: float = 0.0  # share of rows that may refer to nothing
-    sensitive: bool = False  # describes a person
+    sensitivity: str = "none"  # what it tells of a person
 
     def __post_init__(self) -> None:
         if self.type not in TYPES and not re.fullmatch(r"DECIMAL\(\d+,\d+\)", self.type):
@@ -74,6 +76,9 @@ class Column:
             )
         if self.references is not None and self.references.count(".") != 1:
             raise ContractError(f"column '{self.name}': references {self.references!r}, write 'table.column'")
+        if self.sensitivity not in SENSITIVITIES:
+            hint = did_you_mean(self.sensitivity, SENSITIVITIES)
+            raise ContractError(f"column '{self.name}': unknown sensitivity {self.sensitivity!r}, {hint}")
 
 
 # %% ../../nbs/data/contracts.ipynb #6cfe41a3

@@ -19,10 +19,15 @@ __all__ = [
 from .contracts import Column, Table
 
 
-# %% ../../nbs/data/tables.ipynb #87508228
+# %% ../../nbs/data/tables.ipynb #807adf12
 def _identifier(name: str, meaning: str, **promise: object) -> Column:
     "A whole number that stands for something."
     return Column(name, "BIGINT", meaning, minimum=0, **promise)
+
+
+def _household(meaning: str) -> Column:
+    "Who it is: a number that stands for a household, and by which its rows are joined."
+    return _identifier("household_id", meaning, sensitivity="identifier")
 
 
 def _money(name: str, meaning: str) -> Column:
@@ -35,12 +40,12 @@ def _week() -> Column:
     return Column("week", "INTEGER", "Week of the retailer, from Monday 05:00", minimum=1, maximum=53)
 
 
-# %% ../../nbs/data/tables.ipynb #58bad8ef
+# %% ../../nbs/data/tables.ipynb #7f686503
 TRANSACTIONS = Table(
     "transactions",
     "Purchases: one row per product in a basket",
     columns=(
-        _identifier("household_id", "Who bought"),
+        _household("Who bought"),
         Column("store_id", "INTEGER", "Where"),
         _identifier("basket_id", "One visit to the till"),
         _identifier("product_id", "What", references="products.product_id", tolerated=0.005),
@@ -57,12 +62,12 @@ TRANSACTIONS = Table(
     fresh_days=1,
 )
 
-# %% ../../nbs/data/tables.ipynb #78b4f6c5
+# %% ../../nbs/data/tables.ipynb #28bafb19
 COUPON_REDEMPTIONS = Table(
     "coupon_redemptions",
     "Coupons that households redeemed",
     columns=(
-        _identifier("household_id", "Who redeemed"),
+        _household("Who redeemed"),
         _identifier("coupon_upc", "Which coupon"),
         _identifier("campaign_id", "Of which campaign", references="campaign_descriptions.campaign_id"),
         Column(
@@ -119,7 +124,7 @@ PRODUCTS = Table(
     key=("product_id",),
 )
 
-# %% ../../nbs/data/tables.ipynb #89b13125
+# %% ../../nbs/data/tables.ipynb #edea9101
 CAMPAIGN_DESCRIPTIONS = Table(
     "campaign_descriptions",
     "Marketing campaigns",
@@ -141,7 +146,7 @@ CAMPAIGNS = Table(
     "Which household received which campaign",
     columns=(
         _identifier("campaign_id", "The campaign", references="campaign_descriptions.campaign_id"),
-        _identifier("household_id", "Who received it"),
+        _household("Who received it"),
     ),
     key=("campaign_id", "household_id"),
 )
@@ -160,17 +165,19 @@ COUPONS = Table(
 )
 
 
-# %% ../../nbs/data/tables.ipynb #49322aa9
-def _band(name: str, meaning: str, *allowed: str, nullable: bool = False) -> Column:
+# %% ../../nbs/data/tables.ipynb #1597c706
+def _band(
+    name: str, meaning: str, *allowed: str, nullable: bool = False, sensitivity: str = "sensitive"
+) -> Column:
     "A band of an attribute of people."
-    return Column(name, "VARCHAR", meaning, nullable=nullable, allowed=allowed, sensitive=True)
+    return Column(name, "VARCHAR", meaning, nullable=nullable, allowed=allowed, sensitivity=sensitivity)
 
 
 DEMOGRAPHICS = Table(
     "demographics",
     "Attributes of 801 households, as bands",
     columns=(
-        _identifier("household_id", "The household"),
+        _household("The household"),
         _band("age", "Age", "19-24", "25-34", "35-44", "45-54", "55-64", "65+"),
         _band(
             "income",
@@ -183,9 +190,10 @@ DEMOGRAPHICS = Table(
             "Home",
             *("Homeowner", "Probable Homeowner", "Renter", "Probable Renter"),
             nullable=True,
+            sensitivity="personal",
         ),
         _band("marital_status", "Marital status", "Married", "Unmarried", nullable=True),
-        _band("household_size", "People", "1", "2", "3", "4", "5+"),
+        _band("household_size", "People", "1", "2", "3", "4", "5+", sensitivity="personal"),
         _band(
             "household_comp",
             "Who lives there",

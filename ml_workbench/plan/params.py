@@ -27,6 +27,7 @@ __all__ = [
     "AttributionParams",
     "MonitorParams",
     "RetrainingParams",
+    "PrivacyParams",
     "Params",
     "validated",
     "load_params",
@@ -293,8 +294,19 @@ class RetrainingParams(Section):
     outlook_weeks: Count  # that a new model is expected to serve
 
 
-# %% ../../nbs/plan/params.ipynb #41a3a540
-SHARED = ("charter", "experiment", "retraining")  # sections that belong to no stage: several read them
+# %% ../../nbs/plan/params.ipynb #02c02791
+class PrivacyParams(Section):
+    "Where columns about people may go."
+
+    allowed: dict[Text, Text]  # 'table.column' → why models, records and releases may hold it
+
+
+SHARED = (
+    "charter",
+    "experiment",
+    "retraining",
+    "privacy",
+)  # sections that belong to no stage: several read them
 
 
 class Params(Section):
@@ -314,6 +326,7 @@ class Params(Section):
     attribution: AttributionParams
     monitor: MonitorParams
     retraining: RetrainingParams  # when a new model pays
+    privacy: PrivacyParams  # columns about people
 
 
 # %% ../../nbs/plan/params.ipynb #cfa3833b

@@ -25,7 +25,7 @@ __all__ = [
     "files_of_run",
 ]
 
-# %% ../../nbs/release/building.ipynb #e599ab65
+# %% ../../nbs/release/building.ipynb #a852a333
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,6 +49,7 @@ from .reference import REFERENCE, Slice, reference_bytes, reference_of
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ml_workbench.data.declarations import FeatureSet
     from ml_workbench.model.gate import Verdict
     from ml_workbench.model.snapshots import Schema
     from ml_workbench.release.loading import Loaded
@@ -86,7 +87,7 @@ def check_reports(
         raise ReleaseError(f"reports/{changed[0]} is not the one that the gate judged: run `dvc repro`")
 
 
-# %% ../../nbs/release/building.ipynb #f3279b7f
+# %% ../../nbs/release/building.ipynb #1d1a3318
 SLICES = ("train", "test")  # that are summarised, training first
 LATEST = "next"  # of which the reference list is drawn up
 
@@ -114,12 +115,36 @@ def read_run(
     from ml_workbench.model.snapshots import read_schema
 
     params, schema = load_params(root), read_schema(root / "data/features/schema.json")
-    declaration = declaration_bytes(definitions.declare(params.features.horizon_days))
-    if columns_in(declaration) != tuple((each.name, each.kind) for each in schema.features):
+    declared = definitions.declare(params.features.horizon_days)
+    if [(each.name, each.kind) for each in declared.columns] != [
+        (each.name, each.kind) for each in schema.features
+    ]:
         raise ReleaseError(
             "data/features/schema.json lists other features than are declared: run `dvc repro`"
         )
-    return Run(root, params, schema, declaration, scorer)
+    return Run(root, params, schema, _declaration(declared, params, scorer), scorer)
+
+
+def _declaration(declared: "FeatureSet", params: Params, scorer: Scorer) -> bytes:
+    "What a release declares: nothing about people that may not leave; raises `ReleaseError` where the model was fed such."
+    from ml_workbench.data.sensitivity import shareable, traces
+    from ml_workbench.data.tables import TABLES
+
+    allowed = params.privacy.allowed
+    leaving = shareable(declared, TABLES, allowed)
+    if lost := [
+        name for name in scorer.signature.names if name not in {each.name for each in leaving.columns}
+    ]:
+        column = next(
+            each.column
+            for each in traces(declared, TABLES)
+            if each.feature == lost[0] and each.column not in allowed
+        )
+        raise ReleaseError(
+            f"the model is fed '{lost[0]}', which carries {column}: a column about people. Withhold its family and train anew, "
+            "or allow the column with a reason (params.yaml, privacy.allowed)"
+        )
+    return declaration_bytes(leaving)
 
 
 def model_of(

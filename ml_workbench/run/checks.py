@@ -13,6 +13,7 @@ __all__ = [
     "pipeline_problems",
     "problems",
     "split_problems",
+    "privacy_problems",
     "with_modules",
     "fix",
 ]
@@ -234,7 +235,7 @@ def _stage_problems(name: str, params: Params, pipeline: Mapping[str, Any], root
     return found + pipeline_problems(name, pipeline, cells, root)
 
 
-# %% ../../nbs/run/checks.ipynb #ea51f966
+# %% ../../nbs/run/checks.ipynb #fde0621c
 def problems(
     root: Path,  # the project
 ) -> list[str]:  # one line each, none when all is well
@@ -252,6 +253,7 @@ def problems(
         f"dvc.yaml: stage {name} has no section in params.yaml" for name in pipeline if name not in STAGES
     ]
     found += _found(lambda: split_problems(params))
+    found += _found(lambda: privacy_problems(params))
     return found + _found(lambda: _source_problems(params, root))
 
 
@@ -266,6 +268,16 @@ def split_problems(
         plan_slices(**params.features.model_dump(exclude={"active_days"}))
     except WorkbenchError as error:
         yield f"params.yaml, features.{error}"
+
+
+# %% ../../nbs/run/checks.ipynb #77f458d2
+def privacy_problems(
+    params: Params,  # all of params.yaml
+) -> list[str]:  # one line each
+    "Where columns about people would reach candidates, records or the rule."
+    from ml_workbench.data.sensitivity import project_breaches
+
+    return project_breaches(params)
 
 
 # %% ../../nbs/run/checks.ipynb #bf093336

@@ -21,7 +21,7 @@ __all__ = [
     "main",
 ]
 
-# %% ../../nbs/run/cli.ipynb #a457e866
+# %% ../../nbs/run/cli.ipynb #72bf356e
 import os
 import shutil
 import sys
@@ -38,6 +38,7 @@ from .guard import guard
 from .migrating import migrate
 from .outcomes import outcomes
 from .releases import release
+from .scorecard import review, score_card
 from .scoring import online_command, score_command
 from .serving import serve_command
 
@@ -263,7 +264,7 @@ def catalogue(page: Path | None) -> None:
 # %% ../../nbs/run/cli.ipynb #9d1a557c
 cli.add_command(experiment)
 
-# %% ../../nbs/run/cli.ipynb #bd7142bc
+# %% ../../nbs/run/cli.ipynb #833b8156
 for _command in (
     release,
     deploy,
@@ -280,6 +281,8 @@ for _command in (
     outcomes,
     drive_command,
     migrate,
+    score_card,
+    review,
 ):
     cli.add_command(_command)
 

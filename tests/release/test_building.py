@@ -95,9 +95,29 @@ def test_its_cutoff_is_where_the_next_list_ended(made: Bundle, produced: Path):
     assert terms_from(made.files[POLICY]).cutoffs["proposed"] == pytest.approx(lowest)
 
 
-def test_its_features_are_those_that_were_computed(made: Bundle, produced: Path):
+def test_its_features_are_those_that_were_computed_without_those_about_people(made: Bundle, produced: Path):
     schema = read_schema(produced / "data/features/schema.json")
-    assert [each.name for each in declared_from(made.files[DECLARATION]).columns] == schema.names
+    held = [each.name for each in schema.features if each.family != "demographics"]
+    declared = declared_from(made.files[DECLARATION])
+    assert [each.name for each in declared.columns] == held and len(held) < len(schema.names)
+    assert "demographics" not in {each.name for each in declared.relations}
+
+
+@pytest.mark.parametrize("allowed", [{}, {"demographics.age": "an insurance"}])
+def test_a_model_that_is_fed_a_column_about_people_is_refused_unless_it_is_allowed(root: Path, allowed: dict):
+    from types import SimpleNamespace
+
+    from ml_workbench.data import definitions
+    from ml_workbench.release.building import _declaration
+
+    params = load_params(root)
+    params = params.model_copy(update={"privacy": params.privacy.model_copy(update={"allowed": allowed})})
+    scorer = SimpleNamespace(signature=SimpleNamespace(names=["spend_12w", "age"]))
+    if allowed:
+        assert b'"age"' in _declaration(definitions.declare(), params, scorer)
+        return
+    with pytest.raises(ReleaseError, match=r"'age', which carries demographics\.age.*privacy\.allowed"):
+        _declaration(definitions.declare(), params, scorer)
 
 
 def test_its_figures_are_those_of_the_evaluation(made: Bundle, produced: Path):
