@@ -590,6 +590,10 @@ d = {
                 "data/splits.html#describe_slices",
                 "ml_workbench/data/splits.py",
             ),
+            "ml_workbench.data.splits.moved_forward": (
+                "data/splits.html#moved_forward",
+                "ml_workbench/data/splits.py",
+            ),
             "ml_workbench.data.splits.plan_slices": (
                 "data/splits.html#plan_slices",
                 "ml_workbench/data/splits.py",
@@ -5215,6 +5219,10 @@ d = {
                 "model/metrics.html#_ranking",
                 "ml_workbench/model/metrics.py",
             ),
+            "ml_workbench.model.metrics._weight": (
+                "model/metrics.html#_weight",
+                "ml_workbench/model/metrics.py",
+            ),
             "ml_workbench.model.metrics.brier_draws": (
                 "model/metrics.html#brier_draws",
                 "ml_workbench/model/metrics.py",
@@ -5694,6 +5702,10 @@ d = {
                 "model/snapshots.html#schema.of_kind",
                 "ml_workbench/model/snapshots.py",
             ),
+            "ml_workbench.model.snapshots.counted": (
+                "model/snapshots.html#counted",
+                "ml_workbench/model/snapshots.py",
+            ),
             "ml_workbench.model.snapshots.labels_of": (
                 "model/snapshots.html#labels_of",
                 "ml_workbench/model/snapshots.py",
@@ -5716,6 +5728,10 @@ d = {
             ),
             "ml_workbench.model.snapshots.slices_in": (
                 "model/snapshots.html#slices_in",
+                "ml_workbench/model/snapshots.py",
+            ),
+            "ml_workbench.model.snapshots.weights_of": (
+                "model/snapshots.html#weights_of",
                 "ml_workbench/model/snapshots.py",
             ),
             "ml_workbench.model.snapshots.without_families": (
@@ -6232,6 +6248,236 @@ d = {
             "ml_workbench.monitor.checks.with_limits": (
                 "monitor/checks.html#with_limits",
                 "ml_workbench/monitor/checks.py",
+            ),
+        },
+        "ml_workbench.monitor.contamination": {
+            "ml_workbench.monitor.contamination.Logged": (
+                "monitor/contamination.html#logged",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination.Tables": (
+                "monitor/contamination.html#tables",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination.Weighing": (
+                "monitor/contamination.html#weighing",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination.Weighing.cost": (
+                "monitor/contamination.html#weighing.cost",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination._Windows": (
+                "monitor/contamination.html#_windows",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination._Windows.hit": (
+                "monitor/contamination.html#_windows.hit",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination._begun": (
+                "monitor/contamination.html#_begun",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination._doubt": (
+                "monitor/contamination.html#_doubt",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination._micros": (
+                "monitor/contamination.html#_micros",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination._really": (
+                "monitor/contamination.html#_really",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination._table": (
+                "monitor/contamination.html#_table",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination._tables": (
+                "monitor/contamination.html#_tables",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination._told": (
+                "monitor/contamination.html#_told",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination._windows": (
+                "monitor/contamination.html#_windows",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination.as_json": (
+                "monitor/contamination.html#as_json",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination.copy_logged": (
+                "monitor/contamination.html#copy_logged",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination.effective_rows": (
+                "monitor/contamination.html#effective_rows",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination.inverse_weights": (
+                "monitor/contamination.html#inverse_weights",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination.left_alone": (
+                "monitor/contamination.html#left_alone",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination.read_logged": (
+                "monitor/contamination.html#read_logged",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination.treated": (
+                "monitor/contamination.html#treated",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination.weigh": (
+                "monitor/contamination.html#weigh",
+                "ml_workbench/monitor/contamination.py",
+            ),
+        },
+        "ml_workbench.monitor.losses": {
+            "ml_workbench.monitor.losses.Loss": (
+                "monitor/losses.html#loss",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.Loss.chance_above": (
+                "monitor/losses.html#loss.chance_above",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.Loss.error": (
+                "monitor/losses.html#loss.error",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.Loss.estimate": (
+                "monitor/losses.html#loss.estimate",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.Loss.known": (
+                "monitor/losses.html#loss.known",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.Weeks": (
+                "monitor/losses.html#weeks",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.Weeks.first": (
+                "monitor/losses.html#weeks.first",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses._estimated": (
+                "monitor/losses.html#_estimated",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses._more": (
+                "monitor/losses.html#_more",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses._observed": (
+                "monitor/losses.html#_observed",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses._promise": (
+                "monitor/losses.html#_promise",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.curve_loss": (
+                "monitor/losses.html#curve_loss",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.loss_of": (
+                "monitor/losses.html#loss_of",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.observed_loss": (
+                "monitor/losses.html#observed_loss",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.unknown_loss": (
+                "monitor/losses.html#unknown_loss",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.weekly_profit": (
+                "monitor/losses.html#weekly_profit",
+                "ml_workbench/monitor/losses.py",
+            ),
+        },
+        "ml_workbench.monitor.retraining": {
+            "ml_workbench.monitor.retraining.Advice": (
+                "monitor/retraining.html#advice",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining.Advice.as_json": (
+                "monitor/retraining.html#advice.as_json",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining.Situation": (
+                "monitor/retraining.html#situation",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining.Situation.mending": (
+                "monitor/retraining.html#situation.mending",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining.Sum": (
+                "monitor/retraining.html#sum",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining._blocks": (
+                "monitor/retraining.html#_blocks",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining._by_money": (
+                "monitor/retraining.html#_by_money",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining._considered": (
+                "monitor/retraining.html#_considered",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining._key": (
+                "monitor/retraining.html#_key",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining._money_words": (
+                "monitor/retraining.html#_money_words",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining._monitor": (
+                "monitor/retraining.html#_monitor",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining.advice": (
+                "monitor/retraining.html#advice",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining.earlier": (
+                "monitor/retraining.html#earlier",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining.note": (
+                "monitor/retraining.html#note",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining.note_outcome": (
+                "monitor/retraining.html#note_outcome",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining.retrainings": (
+                "monitor/retraining.html#retrainings",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining.statuses_in": (
+                "monitor/retraining.html#statuses_in",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining.sum_of": (
+                "monitor/retraining.html#sum_of",
+                "ml_workbench/monitor/retraining.py",
             ),
         },
         "ml_workbench.page.approval": {
@@ -8571,6 +8817,10 @@ d = {
             ),
             "ml_workbench.run.checks.code": ("run/checks.html#code", "ml_workbench/run/checks.py"),
             "ml_workbench.run.checks.fix": ("run/checks.html#fix", "ml_workbench/run/checks.py"),
+            "ml_workbench.run.checks.fix_defaults": (
+                "run/checks.html#fix_defaults",
+                "ml_workbench/run/checks.py",
+            ),
             "ml_workbench.run.checks.imported_files": (
                 "run/checks.html#imported_files",
                 "ml_workbench/run/checks.py",
@@ -9437,6 +9687,184 @@ d = {
                 "ml_workbench/run/releases.py",
             ),
             "ml_workbench.run.releases.verify": ("run/releases.html#verify", "ml_workbench/run/releases.py"),
+        },
+        "ml_workbench.run.retraining": {
+            "ml_workbench.run.retraining.InUse": (
+                "run/retraining.html#inuse",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.InUse.challenger": (
+                "run/retraining.html#inuse.challenger",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.Made": (
+                "run/retraining.html#made",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.Made.as_json": (
+                "run/retraining.html#made.as_json",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.Outlook": (
+                "run/retraining.html#outlook",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.Outlook.advice": (
+                "run/retraining.html#outlook.advice",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.Reach": (
+                "run/retraining.html#reach",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.Retrained": (
+                "run/retraining.html#retrained",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.Retrained.as_json": (
+                "run/retraining.html#retrained.as_json",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining._asked": (
+                "run/retraining.html#_asked",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining._champion": (
+                "run/retraining.html#_champion",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining._day": (
+                "run/retraining.html#_day",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining._decided": (
+                "run/retraining.html#_decided",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining._end": (
+                "run/retraining.html#_end",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining._git": (
+                "run/retraining.html#_git",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining._imported": (
+                "run/retraining.html#_imported",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining._known_weeks": (
+                "run/retraining.html#_known_weeks",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining._last_readings": (
+                "run/retraining.html#_last_readings",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining._lines": (
+                "run/retraining.html#_lines",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining._made": (
+                "run/retraining.html#_made",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining._moved_params": (
+                "run/retraining.html#_moved_params",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining._records": (
+                "run/retraining.html#_records",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining._saying": (
+                "run/retraining.html#_saying",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining._scorer": (
+                "run/retraining.html#_scorer",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining._set": (
+                "run/retraining.html#_set",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining._surroundings": (
+                "run/retraining.html#_surroundings",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining._told_by": (
+                "run/retraining.html#_told_by",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining._weighed": (
+                "run/retraining.html#_weighed",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining._within_reach": (
+                "run/retraining.html#_within_reach",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.folder_of": (
+                "run/retraining.html#folder_of",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.fresh_slices": (
+                "run/retraining.html#fresh_slices",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.in_use": (
+                "run/retraining.html#in_use",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.loss_in": (
+                "run/retraining.html#loss_in",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.made_in": (
+                "run/retraining.html#made_in",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.outlook_of": (
+                "run/retraining.html#outlook_of",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.prepare": (
+                "run/retraining.html#prepare",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.reach_of": (
+                "run/retraining.html#reach_of",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.retrain": (
+                "run/retraining.html#retrain",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.retrain_command": (
+                "run/retraining.html#retrain_command",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.run_pipeline": (
+                "run/retraining.html#run_pipeline",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.statuses": (
+                "run/retraining.html#statuses",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.told": (
+                "run/retraining.html#told",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.traffic_for": (
+                "run/retraining.html#traffic_for",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.tried": (
+                "run/retraining.html#tried",
+                "ml_workbench/run/retraining.py",
+            ),
         },
         "ml_workbench.run.scoring": {
             "ml_workbench.run.scoring.Telling": ("run/scoring.html#telling", "ml_workbench/run/scoring.py"),

@@ -21,7 +21,7 @@ __all__ = [
     "main",
 ]
 
-# %% ../../nbs/run/cli.ipynb #a457e866
+# %% ../../nbs/run/cli.ipynb #0f5e17c6
 import os
 import shutil
 import sys
@@ -38,6 +38,7 @@ from .guard import guard
 from .migrating import migrate
 from .outcomes import outcomes
 from .releases import release
+from .retraining import retrain_command
 from .scoring import online_command, score_command
 from .serving import serve_command
 
@@ -263,7 +264,7 @@ def catalogue(page: Path | None) -> None:
 # %% ../../nbs/run/cli.ipynb #9d1a557c
 cli.add_command(experiment)
 
-# %% ../../nbs/run/cli.ipynb #bd7142bc
+# %% ../../nbs/run/cli.ipynb #a69596da
 for _command in (
     release,
     deploy,
@@ -279,6 +280,7 @@ for _command in (
     serve_command,
     outcomes,
     drive_command,
+    retrain_command,
     migrate,
 ):
     cli.add_command(_command)
