@@ -6451,6 +6451,10 @@ d = {
                 "monitor/retraining.html#_monitor",
                 "ml_workbench/monitor/retraining.py",
             ),
+            "ml_workbench.monitor.retraining._result": (
+                "monitor/retraining.html#_result",
+                "ml_workbench/monitor/retraining.py",
+            ),
             "ml_workbench.monitor.retraining.advice": (
                 "monitor/retraining.html#advice",
                 "ml_workbench/monitor/retraining.py",

@@ -117,7 +117,7 @@ def sum_of(
     return Sum(weeks, cost, *gains, loss.chance_above(even), even)
 
 
-# %% ../../nbs/monitor/retraining.ipynb #c5c25100
+# %% ../../nbs/monitor/retraining.ipynb #740ec76a
 START, STOP = 0.6, 0.4  # chance of a gain at which it is begun, and below which it is no longer wanted
 
 
@@ -191,7 +191,7 @@ def _by_money(loss: Loss, total: Sum, situation: Situation) -> tuple[str, str]:
         return "unknown", "what staying costs is not known, so that nobody can say whether a new model pays."
     wanted, gain = situation.before == "retrain", money(total.gain, loss.currency, sign=True)
     if total.gain > 0 and total.chance >= START:
-        return "retrain", f"it is expected to bring {gain}, and does pay with a chance of {total.chance:.0%}."
+        return "retrain", f"it is expected to bring {gain}, and pays with a chance of {total.chance:.0%}."
     if wanted and total.chance >= STOP:
         return (
             "retrain",
@@ -235,7 +235,10 @@ def _considered(situation: Situation) -> tuple[str, ...]:
     return tuple(said)
 
 
-# %% ../../nbs/monitor/retraining.ipynb #ab04ed03
+# %% ../../nbs/monitor/retraining.ipynb #90ff5546
+MADE = ("proposed", "deployed", "vetoed")  # results that cost a training
+
+
 def note(
     engine: sa.Engine,
     advised: Advice,
@@ -249,9 +252,9 @@ def note(
         "estimate": json.dumps(content, ensure_ascii=False),
     }
     with transaction(engine) as connection:
-        if connection.execute(sa.select(table.c.outcome).where(*key)).scalar():
+        if _result(connection.execute(sa.select(table.c.outcome).where(*key)).scalar()) in MADE:
             return
-        if not connection.execute(sa.update(table).where(*key).values(**row)).rowcount:
+        if not connection.execute(sa.update(table).where(*key).values(**row, outcome=None)).rowcount:
             at = advised.situation.at.replace(hour=0, minute=0, second=0, microsecond=0)
             connection.execute(
                 sa.insert(table), {"at": at, "release": advised.situation.release, "outcome": None} | row
@@ -277,13 +280,18 @@ def note_outcome(
         )
 
 
+def _result(outcome: str | None) -> str | None:
+    "What came of a decision, in a word."
+    return json.loads(outcome).get("result") if outcome else None
+
+
 def _key(table: sa.Table, situation: Situation) -> tuple[sa.ColumnElement, ...]:
     "The line of a day and a release."
     day = situation.at.replace(hour=0, minute=0, second=0, microsecond=0)
     return table.c.at == day, table.c.release == situation.release
 
 
-# %% ../../nbs/monitor/retraining.ipynb #49a97312
+# %% ../../nbs/monitor/retraining.ipynb #2181b80c
 def retrainings(
     engine: sa.Engine,
 ) -> list[dict[str, Any]]:  # the newest first
@@ -297,9 +305,6 @@ def retrainings(
         dict(row) | {name: json.loads(row[name]) if row[name] else None for name in ("estimate", "outcome")}
         for row in found
     ]
-
-
-MADE = ("proposed", "deployed", "vetoed")  # results that cost a training
 
 
 def earlier(
