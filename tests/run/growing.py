@@ -1,15 +1,21 @@
 """A project of its own, small and real: a shop's data that grow, a model that was made before they did."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
-from datetime import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
 import duckdb
 import yaml
+
+from ml_workbench.run.checks import fix_defaults
+from ml_workbench.run.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 CUT, END = datetime(2017, 11, 6, 5), datetime(2018, 1, 1, 5)
@@ -71,6 +77,7 @@ def write_params(root: Path) -> None:
 
 def project(root: Path) -> Path:
     "A git repository with the code as it is, and data that end early."
+    root.mkdir()
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -96,25 +103,84 @@ def project(root: Path) -> Path:
     with (root / ".gitignore").open("a", encoding="utf-8") as ignored:
         ignored.write("/source/\n")
     git = ["git", "-c", "user.name=Ann", "-c", "user.email=ann@localhost", "-c", "init.defaultBranch=main"]
-    call(root, "fix")
+    fix_defaults(root, [name for name in STAGES if (root / f"nbs/stages/{name}.ipynb").is_file()])
     for words in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "-m", "A shop"]):
         subprocess.run([*git, *words], cwd=root, check=True)
     return root
 
 
+def _environment(root: Path) -> dict[str, str]:
+    "Nothing of a developer's shell."
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLW_", "PYTHON"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    quiet = {"DVC_NO_ANALYTICS": "true", "PYTHONHASHSEED": "0", "MLW_ENGINE": "inprocess"}
+    return kept | quiet | {"PYTHONPATH": str(root), "PATH": path}
+
+
 def call(root: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess:
     "The command line, or DVC, in a project."
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLW_", "PYTHON"))}
-    environment = kept | {
-        "PYTHONPATH": str(root), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "MLW_ENGINE": "inprocess", "DVC_NO_ANALYTICS": "true",
-        "PYTHONHASHSEED": "0",
-    }  # fmt: skip
-    command = {
-        "dvc": [sys.executable, "-m", *words],
-        "fix": [sys.executable, "-c", "from pathlib import Path; from ml_workbench.run.checks import fix_defaults, STAGES; fix_defaults(Path('.'), [n for n in STAGES if Path(f'nbs/stages/{n}.ipynb').is_file()])"],
-    }.get(words[0], [sys.executable, "-m", "ml_workbench.run.cli", *words])  # fmt: skip
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    module = ["dvc", *words[1:]] if words[0] == "dvc" else ["ml_workbench.run.cli", *words]
+    command = [sys.executable, "-m", *module]
+    done = subprocess.run(command, cwd=root, env=_environment(root), capture_output=True, text=True)
     assert done.returncode == code, (
         f"{words}: {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     )
     return done
+
+
+@contextmanager
+def started(root: Path, *words: str) -> Iterator[subprocess.Popen]:
+    "The command line in a project, running."
+    command = [sys.executable, "-m", "ml_workbench.run.cli", *words]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=root, env=_environment(root), **options) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def treat(root: Path, release: str) -> None:
+    "Write down that the model's lists of four weeks were carried out, but for a holdout of a fifth."
+    import numpy as np
+    import pandas as pd
+
+    from ml_workbench.plan.settings import load_settings
+    from ml_workbench.serve.records import open_records
+
+    times = [CUT - timedelta(days=7 * n) for n in range(20, 24)]
+    random = np.random.default_rng(1)
+    units = [str(unit) for unit in range(1, 701)]
+    held = set(random.choice(units, 140, replace=False))
+    design = json.dumps({"arms": [{"name": "champion", "policy": "proposed"}]})
+    key = {"experiment": "retention-champion"}
+    rows = {"assignments": [], "predictions": [], "exposures": []}
+    for unit in units:
+        arm = "holdout" if unit in held else "champion"
+        lot = key | {"unit": unit, "arm": arm, "propensity": 0.2 if arm == "holdout" else 0.8}
+        rows["assignments"].append(lot | {"assigned_at": times[-1], "design_hash": "d"})
+    for number, at in enumerate(times):
+        for unit in units[number::20]:
+            told = {"unit": unit, "as_of": pd.Timestamp(at).to_pydatetime()}
+            rows["predictions"].append(
+                key
+                | told
+                | {
+                    "policy": "proposed",
+                    "score": 0.5,
+                    "value": 1.0,
+                    "rank": 1,
+                    "listed": True,
+                    "model": release,
+                }
+            )
+            if unit not in held:
+                rows["exposures"].append(
+                    key | told | {"arm": "champion", "action": "offer", "cost": 1.0, "propensity": 0.8}
+                )
+    with open_records(load_settings(root, {})) as records:
+        plan = key | {"design_hash": "d", "design": design, "started_at": times[-1], "actor": "Ann"}
+        records.write("experiments", [plan])
+        for name, content in rows.items():
+            records.write(name, content)
