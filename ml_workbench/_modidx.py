@@ -9616,6 +9616,74 @@ d = {
                 "ml_workbench/run/progress.py",
             ),
         },
+        "ml_workbench.run.prospects": {
+            "ml_workbench.run.prospects.InUse": ("run/prospects.html#inuse", "ml_workbench/run/prospects.py"),
+            "ml_workbench.run.prospects.InUse.challenger": (
+                "run/prospects.html#inuse.challenger",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects.Outlook": (
+                "run/prospects.html#outlook",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects.Outlook.advice": (
+                "run/prospects.html#outlook.advice",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects.Reach": ("run/prospects.html#reach", "ml_workbench/run/prospects.py"),
+            "ml_workbench.run.prospects._asked": (
+                "run/prospects.html#_asked",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects._decided": (
+                "run/prospects.html#_decided",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects._imported": (
+                "run/prospects.html#_imported",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects._known_weeks": (
+                "run/prospects.html#_known_weeks",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects._last_readings": (
+                "run/prospects.html#_last_readings",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects._scorer": (
+                "run/prospects.html#_scorer",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects._weighed": (
+                "run/prospects.html#_weighed",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects.fresh_slices": (
+                "run/prospects.html#fresh_slices",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects.in_use": (
+                "run/prospects.html#in_use",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects.loss_in": (
+                "run/prospects.html#loss_in",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects.outlook_of": (
+                "run/prospects.html#outlook_of",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects.reach_of": (
+                "run/prospects.html#reach_of",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects.statuses": (
+                "run/prospects.html#statuses",
+                "ml_workbench/run/prospects.py",
+            ),
+        },
         "ml_workbench.run.reasons": {
             "ml_workbench.run.reasons._explained": (
                 "run/reasons.html#_explained",
@@ -9692,33 +9760,58 @@ d = {
             ),
             "ml_workbench.run.releases.verify": ("run/releases.html#verify", "ml_workbench/run/releases.py"),
         },
+        "ml_workbench.run.remaking": {
+            "ml_workbench.run.remaking._champion": (
+                "run/remaking.html#_champion",
+                "ml_workbench/run/remaking.py",
+            ),
+            "ml_workbench.run.remaking._end": ("run/remaking.html#_end", "ml_workbench/run/remaking.py"),
+            "ml_workbench.run.remaking._git": ("run/remaking.html#_git", "ml_workbench/run/remaking.py"),
+            "ml_workbench.run.remaking._moved_params": (
+                "run/remaking.html#_moved_params",
+                "ml_workbench/run/remaking.py",
+            ),
+            "ml_workbench.run.remaking._records": (
+                "run/remaking.html#_records",
+                "ml_workbench/run/remaking.py",
+            ),
+            "ml_workbench.run.remaking._set": ("run/remaking.html#_set", "ml_workbench/run/remaking.py"),
+            "ml_workbench.run.remaking._told_by": (
+                "run/remaking.html#_told_by",
+                "ml_workbench/run/remaking.py",
+            ),
+            "ml_workbench.run.remaking._within_reach": (
+                "run/remaking.html#_within_reach",
+                "ml_workbench/run/remaking.py",
+            ),
+            "ml_workbench.run.remaking.folder_of": (
+                "run/remaking.html#folder_of",
+                "ml_workbench/run/remaking.py",
+            ),
+            "ml_workbench.run.remaking.lines_of": (
+                "run/remaking.html#lines_of",
+                "ml_workbench/run/remaking.py",
+            ),
+            "ml_workbench.run.remaking.prepare": (
+                "run/remaking.html#prepare",
+                "ml_workbench/run/remaking.py",
+            ),
+            "ml_workbench.run.remaking.run_pipeline": (
+                "run/remaking.html#run_pipeline",
+                "ml_workbench/run/remaking.py",
+            ),
+            "ml_workbench.run.remaking.surroundings": (
+                "run/remaking.html#surroundings",
+                "ml_workbench/run/remaking.py",
+            ),
+        },
         "ml_workbench.run.retraining": {
-            "ml_workbench.run.retraining.InUse": (
-                "run/retraining.html#inuse",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining.InUse.challenger": (
-                "run/retraining.html#inuse.challenger",
-                "ml_workbench/run/retraining.py",
-            ),
             "ml_workbench.run.retraining.Made": (
                 "run/retraining.html#made",
                 "ml_workbench/run/retraining.py",
             ),
             "ml_workbench.run.retraining.Made.as_json": (
                 "run/retraining.html#made.as_json",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining.Outlook": (
-                "run/retraining.html#outlook",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining.Outlook.advice": (
-                "run/retraining.html#outlook.advice",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining.Reach": (
-                "run/retraining.html#reach",
                 "ml_workbench/run/retraining.py",
             ),
             "ml_workbench.run.retraining.Retrained": (
@@ -9729,116 +9822,20 @@ d = {
                 "run/retraining.html#retrained.as_json",
                 "ml_workbench/run/retraining.py",
             ),
-            "ml_workbench.run.retraining._asked": (
-                "run/retraining.html#_asked",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining._champion": (
-                "run/retraining.html#_champion",
-                "ml_workbench/run/retraining.py",
-            ),
             "ml_workbench.run.retraining._day": (
                 "run/retraining.html#_day",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining._decided": (
-                "run/retraining.html#_decided",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining._end": (
-                "run/retraining.html#_end",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining._git": (
-                "run/retraining.html#_git",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining._imported": (
-                "run/retraining.html#_imported",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining._known_weeks": (
-                "run/retraining.html#_known_weeks",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining._last_readings": (
-                "run/retraining.html#_last_readings",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining._lines": (
-                "run/retraining.html#_lines",
                 "ml_workbench/run/retraining.py",
             ),
             "ml_workbench.run.retraining._made": (
                 "run/retraining.html#_made",
                 "ml_workbench/run/retraining.py",
             ),
-            "ml_workbench.run.retraining._moved_params": (
-                "run/retraining.html#_moved_params",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining._records": (
-                "run/retraining.html#_records",
-                "ml_workbench/run/retraining.py",
-            ),
             "ml_workbench.run.retraining._saying": (
                 "run/retraining.html#_saying",
                 "ml_workbench/run/retraining.py",
             ),
-            "ml_workbench.run.retraining._scorer": (
-                "run/retraining.html#_scorer",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining._set": (
-                "run/retraining.html#_set",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining._surroundings": (
-                "run/retraining.html#_surroundings",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining._told_by": (
-                "run/retraining.html#_told_by",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining._weighed": (
-                "run/retraining.html#_weighed",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining._within_reach": (
-                "run/retraining.html#_within_reach",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining.folder_of": (
-                "run/retraining.html#folder_of",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining.fresh_slices": (
-                "run/retraining.html#fresh_slices",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining.in_use": (
-                "run/retraining.html#in_use",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining.loss_in": (
-                "run/retraining.html#loss_in",
-                "ml_workbench/run/retraining.py",
-            ),
             "ml_workbench.run.retraining.made_in": (
                 "run/retraining.html#made_in",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining.outlook_of": (
-                "run/retraining.html#outlook_of",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining.prepare": (
-                "run/retraining.html#prepare",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining.reach_of": (
-                "run/retraining.html#reach_of",
                 "ml_workbench/run/retraining.py",
             ),
             "ml_workbench.run.retraining.retrain": (
@@ -9847,14 +9844,6 @@ d = {
             ),
             "ml_workbench.run.retraining.retrain_command": (
                 "run/retraining.html#retrain_command",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining.run_pipeline": (
-                "run/retraining.html#run_pipeline",
-                "ml_workbench/run/retraining.py",
-            ),
-            "ml_workbench.run.retraining.statuses": (
-                "run/retraining.html#statuses",
                 "ml_workbench/run/retraining.py",
             ),
             "ml_workbench.run.retraining.told": (

@@ -117,7 +117,7 @@ def sum_of(
     return Sum(weeks, cost, *gains, loss.chance_above(even), even)
 
 
-# %% ../../nbs/monitor/retraining.ipynb #740ec76a
+# %% ../../nbs/monitor/retraining.ipynb #fe75b49c
 START, STOP = 0.6, 0.4  # chance of a gain at which it is begun, and below which it is no longer wanted
 
 
@@ -162,6 +162,7 @@ def advice(
     )
 
 
+# %% ../../nbs/monitor/retraining.ipynb #44834150
 _VERBS = {"retrain": "Retrain", "wait": "Wait", "unknown": "Unknown"}
 
 
@@ -203,6 +204,7 @@ def _by_money(loss: Loss, total: Sum, situation: Situation) -> tuple[str, str]:
     )
 
 
+# %% ../../nbs/monitor/retraining.ipynb #b783d97b
 def _money_words(loss: Loss, total: Sum) -> list[str]:
     "Loss and sum in words."
     said = [loss.sentence]

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -15,6 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+import ml_workbench.run.remaking as remaking
 import ml_workbench.run.retraining as retraining
 from ml_workbench.monitor.losses import Loss
 from ml_workbench.monitor.retraining import Situation, retrainings
@@ -24,21 +25,9 @@ from ml_workbench.plan.params import load_params
 from ml_workbench.plan.settings import Settings, load_settings
 from ml_workbench.release.deployment import Deployment
 from ml_workbench.run.cli import cli
-from ml_workbench.run.retraining import (
-    InUse,
-    Made,
-    Outlook,
-    Reach,
-    folder_of,
-    outlook_of,
-    prepare,
-    reach_of,
-    retrain,
-    run_pipeline,
-    statuses,
-    told,
-    traffic_for,
-)
+from ml_workbench.run.prospects import InUse, Outlook, Reach, outlook_of, reach_of, statuses
+from ml_workbench.run.remaking import folder_of, prepare, run_pipeline
+from ml_workbench.run.retraining import Made, retrain, told, traffic_for
 from ml_workbench.serve.records import open_records
 
 NOW = datetime(2026, 1, 1)
@@ -427,7 +416,7 @@ def test_real_actions_are_taken_along_and_replayed_ones_are_not(repository, tmp_
 def test_an_interrupted_clone_leaves_nothing_half_and_a_whole_one_is_kept(repository, tmp_path, monkeypatch):
     settings, wanted = load_settings(repository, {}), outlook(repository)
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
-        broken.setattr(retraining, "_set", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        broken.setattr(remaking, "_set", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
         prepare(repository, settings, wanted, tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []
     project = prepare(repository, settings, wanted, tmp_path / "new")
@@ -460,9 +449,9 @@ def test_a_project_outside_git_is_told_what_to_do(place, tmp_path_factory, monke
 
 def test_a_pipeline_that_fails_is_told_in_its_own_words(tmp_path, monkeypatch):
     script = 'print(\'{"event": "finished", "stage": "data", "seconds": 2.0}\'); print(\'error: stage train failed\'); raise SystemExit(1)'
-    lines = retraining._lines
+    lines = remaking.lines_of
     monkeypatch.setattr(
-        retraining, "_lines", lambda command, *rest: lines([sys.executable, "-c", script], *rest)
+        remaking, "lines_of", lambda command, *rest: lines([sys.executable, "-c", script], *rest)
     )
     heard, project = [], tmp_path / "new/project"
     project.mkdir(parents=True)
@@ -474,7 +463,7 @@ def test_a_pipeline_that_fails_is_told_in_its_own_words(tmp_path, monkeypatch):
 
 def test_who_is_stopped_stops_the_pipeline_as_well(tmp_path):
     script = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
-    lines = retraining._lines([sys.executable, "-c", script], tmp_path, os.environ)
+    lines = remaking.lines_of([sys.executable, "-c", script], tmp_path, os.environ)
     process = int(next(lines))
     with pytest.raises(KeyboardInterrupt):
         lines.throw(KeyboardInterrupt())
@@ -491,11 +480,11 @@ def test_the_clones_own_code_comes_first_and_its_releases_go_where_the_project_k
     tmp_path, monkeypatch
 ):
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}/elsewhere")
-    around = retraining._surroundings(tmp_path / "new", Settings(root=tmp_path, store_url="state/store"))
+    around = remaking.surroundings(tmp_path / "new", Settings(root=tmp_path, store_url="state/store"))
     assert around["PYTHONPATH"].split(os.pathsep) == [str(tmp_path / "new"), "/elsewhere"]
     assert around["MLW_STORE_URL"] == str(tmp_path / "state/store")
     assert (
-        retraining._surroundings(tmp_path, Settings(root=tmp_path, store_url="s3://x"))["MLW_STORE_URL"]
+        remaking.surroundings(tmp_path, Settings(root=tmp_path, store_url="s3://x"))["MLW_STORE_URL"]
         == "s3://x"
     )
 
@@ -504,7 +493,7 @@ def test_the_clones_own_code_comes_first_and_its_releases_go_where_the_project_k
 
 
 @pytest.mark.slow
-def test_data_that_grow_bring_a_challenger_through_the_same_gate(tmp_path, monkeypatch):
+def test_data_that_grow_bring_a_challenger_through_the_same_gate(tmp_path):
     "A shop whose data end in week 45 and then go on: waits while nothing is new, survives an interruption, proposes."
     growing = _growing()
     shop = growing.project(tmp_path / "shop")
@@ -534,26 +523,17 @@ def test_data_that_grow_bring_a_challenger_through_the_same_gate(tmp_path, monke
     raw = json.loads(done.stdout)
     moved = yaml.safe_load((folder / "project/params.yaml").read_text())["features"]
     assert moved["next_as_of"] == "2018-01-01 05:00" and raw["advice"]["situation"]["newer_weeks"] == 8
-    assert (
-        raw["outcome"]["result"] == "proposed"
-        and "may have been changed by an action" in raw["outcome"]["labels"]
-    )
+    made = raw["outcome"]
+    assert made["result"] == "proposed" and "may have been changed by an action" in made["labels"]
     held = json.loads(growing.call(shop, "release", "list", "--json").stdout)
-    assert {each["id"] for each in held} == {first, raw["outcome"]["release"]} and raw["outcome"][
-        "release"
-    ] != first
-    checks = {
-        each["name"] for each in json.loads((folder / "project/reports/gate.json").read_text())["checks"]
-    }
-    assert "champion" in checks
-    assert (
-        growing.call(
-            shop, *raw["outcome"]["command"].split(" --reason")[0].split()[1:], "--reason", "a trial"
-        ).returncode
-        == 0
-    )
+    assert {each["id"] for each in held} == {first, made["release"]} and made["release"] != first
+    judged = json.loads((folder / "project/reports/gate.json").read_text())["checks"]
+    assert "champion" in {each["name"] for each in judged}
+
+    tried = json.loads(growing.call(shop, *forced, "--deploy").stdout)["outcome"]
     live = json.loads(growing.call(shop, "history", "--json").stdout)[0]
-    assert live["deployment"]["releases"] == {"champion": first, "challenger": raw["outcome"]["release"]}
-    assert timedelta(days=28) == datetime.fromisoformat(moved["validation"][0]) - datetime.fromisoformat(
-        moved["train"][1]
+    assert tried["result"] == "deployed" and tried["line"] == live["line"] == 2
+    assert live["deployment"]["releases"] == {"champion": first, "challenger": made["release"]}
+    assert (
+        "is being tried" in json.loads(growing.call(shop, "retrain", "--json").stdout)["advice"]["sentence"]
     )
