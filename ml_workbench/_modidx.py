@@ -684,6 +684,10 @@ d = {
                 "data/splits.html#describe_slices",
                 "ml_workbench/data/splits.py",
             ),
+            "ml_workbench.data.splits.moved_forward": (
+                "data/splits.html#moved_forward",
+                "ml_workbench/data/splits.py",
+            ),
             "ml_workbench.data.splits.plan_slices": (
                 "data/splits.html#plan_slices",
                 "ml_workbench/data/splits.py",
@@ -5331,6 +5335,10 @@ d = {
                 "model/metrics.html#_ranking",
                 "ml_workbench/model/metrics.py",
             ),
+            "ml_workbench.model.metrics._weight": (
+                "model/metrics.html#_weight",
+                "ml_workbench/model/metrics.py",
+            ),
             "ml_workbench.model.metrics.brier_draws": (
                 "model/metrics.html#brier_draws",
                 "ml_workbench/model/metrics.py",
@@ -5810,6 +5818,10 @@ d = {
                 "model/snapshots.html#schema.of_kind",
                 "ml_workbench/model/snapshots.py",
             ),
+            "ml_workbench.model.snapshots.counted": (
+                "model/snapshots.html#counted",
+                "ml_workbench/model/snapshots.py",
+            ),
             "ml_workbench.model.snapshots.labels_of": (
                 "model/snapshots.html#labels_of",
                 "ml_workbench/model/snapshots.py",
@@ -5832,6 +5844,10 @@ d = {
             ),
             "ml_workbench.model.snapshots.slices_in": (
                 "model/snapshots.html#slices_in",
+                "ml_workbench/model/snapshots.py",
+            ),
+            "ml_workbench.model.snapshots.weights_of": (
+                "model/snapshots.html#weights_of",
                 "ml_workbench/model/snapshots.py",
             ),
             "ml_workbench.model.snapshots.without_families": (
@@ -6350,6 +6366,96 @@ d = {
                 "ml_workbench/monitor/checks.py",
             ),
         },
+        "ml_workbench.monitor.contamination": {
+            "ml_workbench.monitor.contamination.Logged": (
+                "monitor/contamination.html#logged",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination.Tables": (
+                "monitor/contamination.html#tables",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination.Weighing": (
+                "monitor/contamination.html#weighing",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination.Weighing.cost": (
+                "monitor/contamination.html#weighing.cost",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination._Windows": (
+                "monitor/contamination.html#_windows",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination._Windows.hit": (
+                "monitor/contamination.html#_windows.hit",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination._begun": (
+                "monitor/contamination.html#_begun",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination._doubt": (
+                "monitor/contamination.html#_doubt",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination._micros": (
+                "monitor/contamination.html#_micros",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination._really": (
+                "monitor/contamination.html#_really",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination._table": (
+                "monitor/contamination.html#_table",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination._tables": (
+                "monitor/contamination.html#_tables",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination._told": (
+                "monitor/contamination.html#_told",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination._windows": (
+                "monitor/contamination.html#_windows",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination.as_json": (
+                "monitor/contamination.html#as_json",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination.copy_logged": (
+                "monitor/contamination.html#copy_logged",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination.effective_rows": (
+                "monitor/contamination.html#effective_rows",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination.inverse_weights": (
+                "monitor/contamination.html#inverse_weights",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination.left_alone": (
+                "monitor/contamination.html#left_alone",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination.read_logged": (
+                "monitor/contamination.html#read_logged",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination.treated": (
+                "monitor/contamination.html#treated",
+                "ml_workbench/monitor/contamination.py",
+            ),
+            "ml_workbench.monitor.contamination.weigh": (
+                "monitor/contamination.html#weigh",
+                "ml_workbench/monitor/contamination.py",
+            ),
+        },
         "ml_workbench.monitor.counting": {
             "ml_workbench.monitor.counting.Misfit": (
                 "monitor/counting.html#misfit",
@@ -6632,6 +6738,72 @@ d = {
                 "ml_workbench/monitor/evidence.py",
             ),
         },
+        "ml_workbench.monitor.losses": {
+            "ml_workbench.monitor.losses.Loss": (
+                "monitor/losses.html#loss",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.Loss.chance_above": (
+                "monitor/losses.html#loss.chance_above",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.Loss.error": (
+                "monitor/losses.html#loss.error",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.Loss.estimate": (
+                "monitor/losses.html#loss.estimate",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.Loss.known": (
+                "monitor/losses.html#loss.known",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.Weeks": (
+                "monitor/losses.html#weeks",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.Weeks.first": (
+                "monitor/losses.html#weeks.first",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses._estimated": (
+                "monitor/losses.html#_estimated",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses._more": (
+                "monitor/losses.html#_more",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses._observed": (
+                "monitor/losses.html#_observed",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses._promise": (
+                "monitor/losses.html#_promise",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.curve_loss": (
+                "monitor/losses.html#curve_loss",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.loss_of": (
+                "monitor/losses.html#loss_of",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.observed_loss": (
+                "monitor/losses.html#observed_loss",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.unknown_loss": (
+                "monitor/losses.html#unknown_loss",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.weekly_profit": (
+                "monitor/losses.html#weekly_profit",
+                "ml_workbench/monitor/losses.py",
+            ),
+        },
         "ml_workbench.monitor.proofs": {
             "ml_workbench.monitor.proofs.Found": (
                 "monitor/proofs.html#found",
@@ -6752,6 +6924,84 @@ d = {
             "ml_workbench.monitor.proofs.whole_pipeline": (
                 "monitor/proofs.html#whole_pipeline",
                 "ml_workbench/monitor/proofs.py",
+            ),
+        },
+        "ml_workbench.monitor.retraining": {
+            "ml_workbench.monitor.retraining.Advice": (
+                "monitor/retraining.html#advice",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining.Advice.as_json": (
+                "monitor/retraining.html#advice.as_json",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining.Situation": (
+                "monitor/retraining.html#situation",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining.Situation.mending": (
+                "monitor/retraining.html#situation.mending",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining.Sum": (
+                "monitor/retraining.html#sum",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining._blocks": (
+                "monitor/retraining.html#_blocks",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining._by_money": (
+                "monitor/retraining.html#_by_money",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining._considered": (
+                "monitor/retraining.html#_considered",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining._key": (
+                "monitor/retraining.html#_key",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining._money_words": (
+                "monitor/retraining.html#_money_words",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining._monitor": (
+                "monitor/retraining.html#_monitor",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining._result": (
+                "monitor/retraining.html#_result",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining.advice": (
+                "monitor/retraining.html#advice",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining.earlier": (
+                "monitor/retraining.html#earlier",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining.note": (
+                "monitor/retraining.html#note",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining.note_outcome": (
+                "monitor/retraining.html#note_outcome",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining.retrainings": (
+                "monitor/retraining.html#retrainings",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining.statuses_in": (
+                "monitor/retraining.html#statuses_in",
+                "ml_workbench/monitor/retraining.py",
+            ),
+            "ml_workbench.monitor.retraining.sum_of": (
+                "monitor/retraining.html#sum_of",
+                "ml_workbench/monitor/retraining.py",
             ),
         },
         "ml_workbench.monitor.reviews": {
@@ -9474,6 +9724,10 @@ d = {
             ),
             "ml_workbench.run.checks.code": ("run/checks.html#code", "ml_workbench/run/checks.py"),
             "ml_workbench.run.checks.fix": ("run/checks.html#fix", "ml_workbench/run/checks.py"),
+            "ml_workbench.run.checks.fix_defaults": (
+                "run/checks.html#fix_defaults",
+                "ml_workbench/run/checks.py",
+            ),
             "ml_workbench.run.checks.imported_files": (
                 "run/checks.html#imported_files",
                 "ml_workbench/run/checks.py",
@@ -10269,6 +10523,74 @@ d = {
                 "ml_workbench/run/progress.py",
             ),
         },
+        "ml_workbench.run.prospects": {
+            "ml_workbench.run.prospects.InUse": ("run/prospects.html#inuse", "ml_workbench/run/prospects.py"),
+            "ml_workbench.run.prospects.InUse.challenger": (
+                "run/prospects.html#inuse.challenger",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects.Outlook": (
+                "run/prospects.html#outlook",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects.Outlook.advice": (
+                "run/prospects.html#outlook.advice",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects.Reach": ("run/prospects.html#reach", "ml_workbench/run/prospects.py"),
+            "ml_workbench.run.prospects._asked": (
+                "run/prospects.html#_asked",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects._decided": (
+                "run/prospects.html#_decided",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects._imported": (
+                "run/prospects.html#_imported",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects._known_weeks": (
+                "run/prospects.html#_known_weeks",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects._last_readings": (
+                "run/prospects.html#_last_readings",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects._scorer": (
+                "run/prospects.html#_scorer",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects._weighed": (
+                "run/prospects.html#_weighed",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects.fresh_slices": (
+                "run/prospects.html#fresh_slices",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects.in_use": (
+                "run/prospects.html#in_use",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects.loss_in": (
+                "run/prospects.html#loss_in",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects.outlook_of": (
+                "run/prospects.html#outlook_of",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects.reach_of": (
+                "run/prospects.html#reach_of",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects.statuses": (
+                "run/prospects.html#statuses",
+                "ml_workbench/run/prospects.py",
+            ),
+        },
         "ml_workbench.run.reasons": {
             "ml_workbench.run.reasons._explained": (
                 "run/reasons.html#_explained",
@@ -10344,6 +10666,105 @@ d = {
                 "ml_workbench/run/releases.py",
             ),
             "ml_workbench.run.releases.verify": ("run/releases.html#verify", "ml_workbench/run/releases.py"),
+        },
+        "ml_workbench.run.remaking": {
+            "ml_workbench.run.remaking._champion": (
+                "run/remaking.html#_champion",
+                "ml_workbench/run/remaking.py",
+            ),
+            "ml_workbench.run.remaking._end": ("run/remaking.html#_end", "ml_workbench/run/remaking.py"),
+            "ml_workbench.run.remaking._git": ("run/remaking.html#_git", "ml_workbench/run/remaking.py"),
+            "ml_workbench.run.remaking._moved_params": (
+                "run/remaking.html#_moved_params",
+                "ml_workbench/run/remaking.py",
+            ),
+            "ml_workbench.run.remaking._records": (
+                "run/remaking.html#_records",
+                "ml_workbench/run/remaking.py",
+            ),
+            "ml_workbench.run.remaking._set": ("run/remaking.html#_set", "ml_workbench/run/remaking.py"),
+            "ml_workbench.run.remaking._told_by": (
+                "run/remaking.html#_told_by",
+                "ml_workbench/run/remaking.py",
+            ),
+            "ml_workbench.run.remaking._within_reach": (
+                "run/remaking.html#_within_reach",
+                "ml_workbench/run/remaking.py",
+            ),
+            "ml_workbench.run.remaking.folder_of": (
+                "run/remaking.html#folder_of",
+                "ml_workbench/run/remaking.py",
+            ),
+            "ml_workbench.run.remaking.lines_of": (
+                "run/remaking.html#lines_of",
+                "ml_workbench/run/remaking.py",
+            ),
+            "ml_workbench.run.remaking.prepare": (
+                "run/remaking.html#prepare",
+                "ml_workbench/run/remaking.py",
+            ),
+            "ml_workbench.run.remaking.run_pipeline": (
+                "run/remaking.html#run_pipeline",
+                "ml_workbench/run/remaking.py",
+            ),
+            "ml_workbench.run.remaking.surroundings": (
+                "run/remaking.html#surroundings",
+                "ml_workbench/run/remaking.py",
+            ),
+        },
+        "ml_workbench.run.retraining": {
+            "ml_workbench.run.retraining.Made": (
+                "run/retraining.html#made",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.Made.as_json": (
+                "run/retraining.html#made.as_json",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.Retrained": (
+                "run/retraining.html#retrained",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.Retrained.as_json": (
+                "run/retraining.html#retrained.as_json",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining._day": (
+                "run/retraining.html#_day",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining._made": (
+                "run/retraining.html#_made",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining._saying": (
+                "run/retraining.html#_saying",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.made_in": (
+                "run/retraining.html#made_in",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.retrain": (
+                "run/retraining.html#retrain",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.retrain_command": (
+                "run/retraining.html#retrain_command",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.told": (
+                "run/retraining.html#told",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.traffic_for": (
+                "run/retraining.html#traffic_for",
+                "ml_workbench/run/retraining.py",
+            ),
+            "ml_workbench.run.retraining.tried": (
+                "run/retraining.html#tried",
+                "ml_workbench/run/retraining.py",
+            ),
         },
         "ml_workbench.run.scorecard": {
             "ml_workbench.run.scorecard._cell": ("run/scorecard.html#_cell", "ml_workbench/run/scorecard.py"),

@@ -265,21 +265,26 @@ def last_event(
     return latest
 
 
-# %% ../../nbs/data/features.ipynb #39c4eed3
+# %% ../../nbs/data/features.ipynb #d11ff95d
 def write_snapshots(
     connection: duckdb.DuckDBPyConnection,  # with tables features and labels
     declared: FeatureSet,
     slices: Iterable[Slice],
     path: str | Path,  # the Parquet file
+    *,
+    weights: str
+    | None = None,  # relation with the entity's column, as_of and weight; snapshots without one count once
 ) -> None:
     "Write features, labels and slices of all snapshots, whole or not at all."
     entity = declared.entity
     rows = ", ".join(f"({timestamp(moment)}, '{piece.name}')" for piece in slices for moment in piece.as_ofs)
     columns = ", ".join(item.name for item in declared.columns)
     labels = ", ".join(label.name for label in declared.labels)
+    counts = ", coalesce(weight, 1.0) AS weight" if weights else ""
+    weighed = f"LEFT JOIN {weights} USING ({entity}, {AS_OF}) " if weights else ""
     query = (
-        f"SELECT {entity}, {AS_OF}, slice, {columns}, {labels} FROM features JOIN labels USING ({entity}, {AS_OF}) "
-        f"JOIN (VALUES {rows}) AS slices({AS_OF}, slice) USING ({AS_OF}) ORDER BY {AS_OF}, {entity}"
+        f"SELECT {entity}, {AS_OF}, slice, {columns}, {labels}{counts} FROM features JOIN labels USING ({entity}, {AS_OF}) "
+        f"{weighed}JOIN (VALUES {rows}) AS slices({AS_OF}, slice) USING ({AS_OF}) ORDER BY {AS_OF}, {entity}"
     )
     with replacing(path) as temporary:
         connection.sql(query).write_parquet(str(temporary), compression="zstd")

@@ -12,13 +12,15 @@ __all__ = [
     "check_reach",
     "describe_slices",
     "check_labels",
+    "moved_forward",
 ]
 
-# %% ../../nbs/data/splits.ipynb #53292ca0
-from collections.abc import Sequence
+# %% ../../nbs/data/splits.ipynb #41a2d875
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import duckdb
 
@@ -208,3 +210,24 @@ def check_labels(
             raise SplitError(
                 f"{where}: '{label}' is {least} for all {rows} snapshots; choose another horizon or a longer slice"
             )
+
+
+# %% ../../nbs/data/splits.ipynb #870e6a57
+def moved_forward(
+    section: Mapping[str, Any],  # params.yaml, features
+    reach: datetime,  # until when the data are complete
+) -> tuple[dict[str, Any], int]:  # the section with later times, and by how many days
+    "Move all slices forward, as far as the data go; never back."
+    end, step = _moment(section["next_as_of"], "next_as_of"), section["every_days"]
+    days = max((reach - end) // timedelta(days=step), 0) * step
+
+    def later(text: str, name: str) -> str:
+        return _text(_moment(text, name) + timedelta(days=days))
+
+    found = dict(section)
+    for name in ("first_as_of", "last_as_of", "next_as_of"):
+        found[name] = later(section[name], name)
+    for name in ("train", "validation", "test", "replay"):
+        if section[name] is not None:
+            found[name] = [later(text, name) for text in section[name]]
+    return (found if days else dict(section)), days

@@ -29,7 +29,7 @@ __all__ = [
     "training_report",
 ]
 
-# %% ../../nbs/model/candidates.ipynb #0c6212d9
+# %% ../../nbs/model/candidates.ipynb #e6df3093
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -64,7 +64,7 @@ from .estimators import (
     SignedLog,
 )
 from .signature import Signature, signature_of
-from .snapshots import Schema, labels_of
+from .snapshots import Schema, counted, labels_of
 
 # %% ../../nbs/model/candidates.ipynb #810f8c8e
 Build = Callable[..., Pipeline]  # (signature, settings, *, seed, threads) → unfitted pipeline
@@ -300,7 +300,7 @@ def _fit(pipeline: Pipeline, X: np.ndarray, y: np.ndarray, later: np.ndarray, y_
         model.fit(rows, y)
 
 
-# %% ../../nbs/model/candidates.ipynb #bc9f9615
+# %% ../../nbs/model/candidates.ipynb #a15de674
 def fit_candidate(
     candidate: Candidate,  # which rung
     schema: Schema,  # what the columns are called
@@ -312,6 +312,7 @@ def fit_candidate(
     members: Sequence[Fitted] = (),  # for an ensemble
 ) -> Fitted:  # ready to rank
     "Fit one candidate on the training slice, calibrate it on the validation slice."
+    train, validation = counted(train, schema), counted(validation, schema)
     y, y_later = labels_of(train, schema), labels_of(validation, schema)
     chosen, signature = settings_of(candidate, settings or {}), signature_of(train, schema)
     X, later = signature.matrix(train), signature.matrix(validation)
@@ -409,13 +410,14 @@ def fit_ladder(
     return Ladder(tuple(done[each.name] for each in candidates if each.name in done), tuple(failures))
 
 
-# %% ../../nbs/model/candidates.ipynb #650b28d6
+# %% ../../nbs/model/candidates.ipynb #ae964fb0
 def validation_metrics(
     fitted: Fitted,  # a candidate
     schema: Schema,  # what the columns are called
     validation: pd.DataFrame,  # the validation slice
 ) -> dict[str, float | None]:  # auc, average_precision, log_loss
     "How a candidate ranks the validation slice."
+    validation = counted(validation, schema)
     y, matrix = labels_of(validation, schema), fitted.signature.matrix(validation)
     score = fitted.score_matrix(matrix)
     loss = float(log_loss(y, fitted.probability_matrix(matrix))) if fitted.has_probability else None

@@ -100,7 +100,7 @@ def _ranking(label: np.ndarray, score: np.ndarray, weights: np.ndarray) -> tuple
         return auc, (here * precision).sum(axis=0) / positives[-1]
 
 
-# %% ../../nbs/model/metrics.ipynb #7a0518cb
+# %% ../../nbs/model/metrics.ipynb #da0bf53b
 def ranking_draws(
     panel: Panel,  # the slice
     score: np.ndarray,  # larger is likelier, per row
@@ -111,14 +111,20 @@ def ranking_draws(
     "AUC and average precision in every resample of units."
     columns, order = np.ascontiguousarray(counts.T), np.argsort(-score, kind="stable")
     label, sorted_, unit = panel.label[order], score[order], panel.unit[order]
-    parts = [
-        _ranking(label, sorted_, columns[unit, start : start + chunk])
-        for start in range(0, len(counts), chunk)
-    ]
+    weight = None if panel.weight is None else panel.weight[order, None]
+    parts = []
+    for start in range(0, len(counts), chunk):
+        drawn = columns[unit, start : start + chunk]
+        parts.append(_ranking(label, sorted_, drawn if weight is None else drawn * weight))
     return np.concatenate([auc for auc, _ in parts]), np.concatenate([ap for _, ap in parts])
 
 
-# %% ../../nbs/model/metrics.ipynb #fca24ba8
+# %% ../../nbs/model/metrics.ipynb #cf1fd487
+def _weight(panel: Panel) -> np.ndarray:
+    "What the label of each row counts: one, unless the panel says otherwise."
+    return np.ones(len(panel.label)) if panel.weight is None else panel.weight
+
+
 def unit_sums(
     panel: Panel,  # the slice
     *values: np.ndarray,  # each one number per row
@@ -133,12 +139,12 @@ def brier_draws(
     counts: np.ndarray,  # from `unit_counts`
 ) -> np.ndarray:  # per resample
     "Mean squared error of the probabilities (Brier, 1950) in every resample."
-    error = (probability - panel.label) ** 2
-    total, rows = (counts @ unit_sums(panel, error, np.ones(len(error)))).T
+    error, weight = (probability - panel.label) ** 2, _weight(panel)
+    total, rows = (counts @ unit_sums(panel, weight * error, weight)).T
     return total / rows
 
 
-# %% ../../nbs/model/metrics.ipynb #c3c7ba1d
+# %% ../../nbs/model/metrics.ipynb #4a7cbb24
 def lift_draws(
     panel: Panel,  # the slice
     score: np.ndarray,  # larger is earlier, per row
@@ -148,7 +154,8 @@ def lift_draws(
     "Share of positives among the first `capacity_per_week` of each round, relative to everybody's."
     restless, whole = charter.economics.model_copy(update={"cooldown_days": 0}), replace(panel, run_in=0)
     first = simulate(whole, score, sizes=[charter.capacity_per_week], economics=restless)
-    everyone = unit_sums(panel, panel.label, np.ones(len(panel.label)))
+    weight = _weight(panel)
+    everyone = unit_sums(panel, weight * panel.label, weight)
     hits, picked, positives, rows = (counts @ np.hstack([first.hits, first.offers, everyone])).T
     with np.errstate(divide="ignore", invalid="ignore"):
         return (hits / picked) / (positives / rows)
@@ -167,7 +174,7 @@ def wilson(
     return centre - half, centre + half
 
 
-# %% ../../nbs/model/metrics.ipynb #de0106b9
+# %% ../../nbs/model/metrics.ipynb #99cd7c84
 @dataclass(frozen=True)
 class CalibrationBin:
     "Rows of similar predicted probability."
@@ -190,8 +197,12 @@ def calibration_bins(
     found = []
     for rows in np.array_split(np.lexsort((panel.unit, probability)), bins):
         if len(rows):
-            observed = float(panel.label[rows].mean())
-            low, high = wilson(observed, len(np.unique(panel.unit[rows])), confidence)
-            predicted = float(probability[rows].mean())
+            weight = _weight(panel)[rows]
+            if not weight.any():
+                continue
+            observed = float(np.average(panel.label[rows], weights=weight))
+            worth = weight.sum() ** 2 / (len(rows) * (weight**2).sum())  # of a row, as evidence (Kish, 1965)
+            low, high = wilson(observed, len(np.unique(panel.unit[rows])) * worth, confidence)
+            predicted = float(np.average(probability[rows], weights=weight))
             found.append(CalibrationBin(predicted, observed, float(low), float(high), len(rows)))
     return tuple(found)

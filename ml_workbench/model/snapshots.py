@@ -13,6 +13,8 @@ __all__ = [
     "slices_in",
     "slice_of",
     "labels_of",
+    "weights_of",
+    "counted",
     "write_table",
 ]
 
@@ -30,7 +32,7 @@ from ..plan.errors import TrainingError, WorkbenchError, did_you_mean
 from ..plan.files import read_json, replacing
 
 
-# %% ../../nbs/model/snapshots.ipynb #922165a0
+# %% ../../nbs/model/snapshots.ipynb #b6ed5935
 @dataclass(frozen=True)
 class Feature:
     "One column that a model may look at."
@@ -52,6 +54,7 @@ class Schema:
     horizon_days: int
     usual_weekly_spend: str  # the feature that says what an entity is worth a week
     features: tuple[Feature, ...]
+    weight: str | None = None  # how much a row counts, where some labels were changed by what was done
 
     @property
     def names(self) -> list[str]:
@@ -63,7 +66,7 @@ class Schema:
         return [feature.name for feature in self.features if feature.kind == kind]
 
 
-# %% ../../nbs/model/snapshots.ipynb #f0b50287
+# %% ../../nbs/model/snapshots.ipynb #d6ee9ca8
 def schema_from(
     raw: dict,  # what schema.json holds
     place: str = "schema.json",  # for messages
@@ -73,7 +76,7 @@ def schema_from(
     if missing := [key for key in needed if key not in raw]:
         raise TrainingError(f"{place} lacks {', '.join(missing)}: rerun the features stage")
     features = tuple(Feature(each["name"], each["kind"], each["family"]) for each in raw["features"])
-    schema = Schema(**{key: raw[key] for key in needed[:-1]}, features=features)
+    schema = Schema(**{key: raw[key] for key in needed[:-1]}, features=features, weight=raw.get("weight"))
     if schema.usual_weekly_spend not in schema.names:
         hint = did_you_mean(schema.usual_weekly_spend, schema.names)
         raise TrainingError(
@@ -170,6 +173,35 @@ def labels_of(
         hint = "widen the slice or change the label's horizon in params.yaml"
         raise TrainingError(f"label '{schema.label}' is {found[0]} in every row of {where}: {hint}")
     return labels
+
+
+# %% ../../nbs/model/snapshots.ipynb #34c78f1b
+def weights_of(
+    rows: pd.DataFrame,  # snapshots
+    schema: Schema,  # what the columns are called
+) -> np.ndarray | None:  # for each row; None where all count alike
+    "What each row counts; raises `TrainingError` for a weight that is none."
+    if schema.weight is None or schema.weight not in rows:
+        return None
+    weights = rows[schema.weight].to_numpy(dtype=np.float64)
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise TrainingError(f"column '{schema.weight}' holds what is no weight: rerun the features stage")
+    return weights
+
+
+def counted(
+    rows: pd.DataFrame,  # snapshots
+    schema: Schema,  # what the columns are called
+) -> pd.DataFrame:  # the same object where all count alike
+    "Each row as often as it counts."
+    weights = weights_of(rows, schema)
+    if weights is None:
+        return rows
+    ends = np.floor(np.cumsum(weights) + 0.5).astype(np.int64)
+    copies = np.diff(ends, prepend=0)
+    if not copies.any():
+        raise TrainingError("no row counts: what was done to units has changed every label of this slice")
+    return rows.loc[rows.index.repeat(copies)].reset_index(drop=True)
 
 
 # %% ../../nbs/model/snapshots.ipynb #4c88bf17

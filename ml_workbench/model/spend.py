@@ -24,7 +24,7 @@ __all__ = [
     "with_spend",
 ]
 
-# %% ../../nbs/model/spend.ipynb #985bfdb7
+# %% ../../nbs/model/spend.ipynb #2184c3ca
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -43,7 +43,7 @@ from ..plan.params import TrainParams
 from .candidates import Failure, Fitted, linear_preparation
 from .metrics import Interval, interval_of, unit_counts
 from .signature import Signature, signature_of
-from .snapshots import Schema, labels_of
+from .snapshots import Schema, counted, labels_of
 
 # %% ../../nbs/model/spend.ipynb #b99ce0b3
 _TOLERATED = 0.01
@@ -187,7 +187,7 @@ def _fit_second_part(
     return int(model.best_iteration) + 1
 
 
-# %% ../../nbs/model/spend.ipynb #033fe2cf
+# %% ../../nbs/model/spend.ipynb #3d9a0ac0
 def fit_spend(
     name: str,  # as written in params.yaml
     schema: Schema,  # what the columns are called
@@ -206,6 +206,7 @@ def fit_spend(
         raise TrainingError(
             f"{candidate.label} needs a fitted candidate with a probability for its first part"
         )
+    train, validation = counted(train, schema), counted(validation, schema)
     (bought, spent), (bought_later, spent_later) = _checked(train, schema), _checked(validation, schema)
     scale = float(spent[bought].mean()) or 1.0
     pipeline = candidate.build(signature, candidate.settings, seed=params.seed, threads=params.threads)

@@ -50,7 +50,7 @@ def expected_profit(
     return np.asarray(probability) * kept - economics.offer_cost
 
 
-# %% ../../nbs/model/value.ipynb #d5a28a73
+# %% ../../nbs/model/value.ipynb #dc581061
 @dataclass(frozen=True)
 class Panel:
     "The snapshots of a slice, in the row order they came in."
@@ -62,6 +62,7 @@ class Panel:
     label: np.ndarray  # for each row, 1 when the unit lapsed
     value: np.ndarray  # for each row, margin kept if the unit were saved
     run_in: int = 0  # rounds at the start that are played and not counted
+    weight: np.ndarray | None = None  # for each row, what its label counts; all alike when None
 
     @property
     def weeks(self) -> int:
@@ -90,7 +91,7 @@ def panel_of(
     economics: Economics,  # charter.economics
 ) -> Panel:  # the same as arrays
     "Lay out a slice for simulation; raises `TrainingError` for a unit twice at one as-of date."
-    from ml_workbench.model.snapshots import labels_of
+    from ml_workbench.model.snapshots import labels_of, weights_of
 
     if rows.duplicated([schema.entity, schema.time]).any():
         raise TrainingError(
@@ -104,7 +105,8 @@ def panel_of(
             "lengthen the slice, or shorten the run-in"
         )
     value = value_if_saved(rows[schema.usual_weekly_spend].to_numpy(), economics)
-    return Panel(entities, unit, rounds, round_, labels_of(rows, schema, both=False), value, run_in)
+    label = labels_of(rows, schema, both=False)
+    return Panel(entities, unit, rounds, round_, label, value, run_in, weights_of(rows, schema))
 
 
 # %% ../../nbs/model/value.ipynb #6d523fe2
@@ -127,7 +129,7 @@ class Outcome:
         return (save_rate * self.value - self.offer_cost * self.offers) / self.weeks
 
 
-# %% ../../nbs/model/value.ipynb #7ea74b19
+# %% ../../nbs/model/value.ipynb #62e6fe2d
 def _order(
     score: np.ndarray,  # larger is earlier
     unit: np.ndarray,  # breaks ties
@@ -149,6 +151,7 @@ def simulate(
     shape = (panel.units, len(sizes))
     offered, credited = np.full(shape, -np.inf), np.full(shape, -np.inf)  # day of the last one
     value, offers, hits = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    counts = np.ones(len(score)) if panel.weight is None else panel.weight
     for number, day in enumerate(days):
         rows = np.flatnonzero(panel.round == number)
         rows = rows[_order(score[rows], panel.unit[rows])]
@@ -157,9 +160,9 @@ def simulate(
         chosen = free & (np.cumsum(free, axis=0) <= sizes)
         saved = chosen & lapsed & (day - credited[who] >= 7 * economics.value_weeks)
         if number >= panel.run_in:
-            value[who] += saved * panel.value[rows, None]
+            value[who] += saved * (counts * panel.value)[rows, None]
             offers[who] += chosen
-            hits[who] += chosen & lapsed
+            hits[who] += (chosen & lapsed) * counts[rows, None]
         offered[who] = np.where(chosen, day, offered[who])
         credited[who] = np.where(saved, day, credited[who])
     return Outcome(sizes, panel.weeks, value, offers, hits, economics.offer_cost)

@@ -85,7 +85,7 @@ def _public(address: str) -> str:
     return address
 
 
-# %% ../../nbs/plan/params.ipynb #071d2cf1
+# %% ../../nbs/plan/params.ipynb #d65261ad
 class DataParams(Section):
     "Stage data: tables in, contracts checked."
 
@@ -110,6 +110,9 @@ class FeaturesParams(Section):
     validation: Period
     test: Period
     replay: Period | None  # kept for a later replay; null when nothing is
+    records: str = (
+        ""  # folder with what was done to units; labels that it changed count less. Empty: nothing was
+    )
 
 
 # %% ../../nbs/plan/params.ipynb #eec7821a

@@ -15,6 +15,7 @@ __all__ = [
     "split_problems",
     "privacy_problems",
     "with_modules",
+    "fix_defaults",
     "fix",
 ]
 
@@ -257,7 +258,7 @@ def problems(
     return found + _found(lambda: _source_problems(params, root))
 
 
-# %% ../../nbs/run/checks.ipynb #a4f3cce6
+# %% ../../nbs/run/checks.ipynb #1b466193
 def split_problems(
     params: Params,  # all of params.yaml
 ) -> Iterable[str]:  # one line each
@@ -265,7 +266,7 @@ def split_problems(
     from ml_workbench.data.splits import plan_slices
 
     try:
-        plan_slices(**params.features.model_dump(exclude={"active_days"}))
+        plan_slices(**params.features.model_dump(exclude={"active_days", "records"}))
     except WorkbenchError as error:
         yield f"params.yaml, features.{error}"
 
@@ -313,17 +314,25 @@ def with_modules(
     return "".join(found)
 
 
-# %% ../../nbs/run/checks.ipynb #f1189a33
+# %% ../../nbs/run/checks.ipynb #e460f4ee
+def fix_defaults(
+    root: Path,  # the project
+    names: Sequence[str] = STAGES,  # the stages whose notebooks are looked at
+) -> list[str]:  # the files that were changed
+    "Write the values of params.yaml into the notebooks."
+    params, paths = load_params(root), {name: root / "nbs" / "stages" / f"{name}.ipynb" for name in names}
+    fixed = [path for name, path in paths.items() if _fix_defaults(path, stage_section(params, name))]
+    return [path.relative_to(root).as_posix() for path in fixed]
+
+
 def fix(
     root: Path,  # the project
 ) -> list[str]:  # the files that were changed
     "Write the values of params.yaml into the notebooks, and the modules they use into dvc.yaml."
-    params, changed, modules = load_params(root), [], {}
+    changed, modules = fix_defaults(root), {}
     for name in STAGES:
         path = root / "nbs" / "stages" / f"{name}.ipynb"
         modules[name] = [module.as_posix() for module in used_files(code(read_cells(path)), root)]
-        if _fix_defaults(path, stage_section(params, name)):
-            changed.append(path.relative_to(root).as_posix())
     pipeline = root / "dvc.yaml"
     before = pipeline.read_text(encoding="utf-8")
     if (after := with_modules(before, modules)) != before:

@@ -21,7 +21,7 @@ __all__ = [
     "main",
 ]
 
-# %% ../../nbs/run/cli.ipynb #72bf356e
+# %% ../../nbs/run/cli.ipynb #1ff5bb8b
 import os
 import shutil
 import sys
@@ -38,6 +38,7 @@ from .guard import guard
 from .migrating import migrate
 from .outcomes import outcomes
 from .releases import release
+from .retraining import retrain_command
 from .scorecard import review, score_card
 from .scoring import online_command, score_command
 from .serving import serve_command
@@ -264,7 +265,7 @@ def catalogue(page: Path | None) -> None:
 # %% ../../nbs/run/cli.ipynb #9d1a557c
 cli.add_command(experiment)
 
-# %% ../../nbs/run/cli.ipynb #833b8156
+# %% ../../nbs/run/cli.ipynb #b4b454fd
 for _command in (
     release,
     deploy,
@@ -280,9 +281,10 @@ for _command in (
     serve_command,
     outcomes,
     drive_command,
-    migrate,
     score_card,
     review,
+    retrain_command,
+    migrate,
 ):
     cli.add_command(_command)
 

@@ -15,6 +15,7 @@ from ml_workbench.data.splits import (
     check_labels,
     check_reach,
     describe_slices,
+    moved_forward,
     plan_slices,
 )
 from ml_workbench.plan.errors import SplitError
@@ -34,15 +35,14 @@ PARAMS = {
 
 
 def test_the_default_slices_are_those_of_the_parameters(root) -> None:
-    section = load_params(root).features.model_dump()
-    section.pop("active_days")
+    section = load_params(root).features.model_dump(exclude={"active_days", "records"})
     slices = plan_slices(**section)
     assert [piece.name for piece in slices] == ["train", "validation", "test", "replay", NEXT]
     assert [len(piece.as_ofs) for piece in slices] == [12, 3, 10, 4, 1]
 
 
 def test_no_time_need_be_kept_for_a_replay(root) -> None:
-    section = load_params(root).features.model_dump(exclude={"active_days"})
+    section = load_params(root).features.model_dump(exclude={"active_days", "records"})
     names = [piece.name for piece in plan_slices(**{**section, "replay": None})]
     assert names == ["train", "validation", "test", NEXT]
 
@@ -203,3 +203,34 @@ def test_a_slice_that_teaches_nothing_is_refused(
     labelled.execute(statement)
     with pytest.raises(SplitError, match=message):
         check_labels(labelled, plan_slices(**PARAMS), label="lapsed")
+
+
+@given(st.integers(-30, 400), st.integers(1, 10))
+def test_later_slices_keep_lengths_gaps_and_grid_and_reach_as_far_as_the_data(days, step) -> None:
+    end = datetime(2018, 1, 1, 5)
+    section = PARAMS | {"every_days": 7, "horizon_days": 28}
+    moved, by = moved_forward(section, end + timedelta(days=days, hours=step))
+    assert by == max(days // 7, 0) * 7 and datetime.fromisoformat(moved["next_as_of"]) <= end + timedelta(
+        days=max(days, 0), hours=step
+    )
+    for before, after in zip(plan_slices(**section), plan_slices(**moved)):
+        assert after.name == before.name and [each - timedelta(days=by) for each in after.as_ofs] == list(
+            before.as_ofs
+        )
+
+
+def test_nothing_is_moved_back_or_by_less_than_a_step() -> None:
+    for reach in (datetime(2010, 1, 1), datetime(2018, 1, 8, 4, 59)):
+        assert moved_forward(PARAMS, reach) == (PARAMS, 0)
+    assert moved_forward(PARAMS, datetime(2018, 1, 8, 5))[1] == 7
+
+
+def test_what_is_no_time_stays_and_no_replay_stays_none(root) -> None:
+    section = load_params(root).features.model_dump() | {"replay": None}
+    moved, days = moved_forward(section, datetime(2018, 2, 1))
+    assert (
+        days == 28
+        and moved["replay"] is None
+        and moved["active_days"] == 84
+        and section["next_as_of"] == "2018-01-01 05:00"
+    )
