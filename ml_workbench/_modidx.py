@@ -10695,7 +10695,6 @@ d = {
             ),
         },
         "ml_workbench.serve.keeping": {
-            "ml_workbench.serve.keeping.Batch": ("serve/keeping.html#batch", "ml_workbench/serve/keeping.py"),
             "ml_workbench.serve.keeping._chunk": (
                 "serve/keeping.html#_chunk",
                 "ml_workbench/serve/keeping.py",
@@ -10719,10 +10718,6 @@ d = {
                 "ml_workbench/serve/keeping.py",
             ),
             "ml_workbench.serve.keeping.dealt": ("serve/keeping.html#dealt", "ml_workbench/serve/keeping.py"),
-            "ml_workbench.serve.keeping.decision_id": (
-                "serve/keeping.html#decision_id",
-                "ml_workbench/serve/keeping.py",
-            ),
             "ml_workbench.serve.keeping.exposures": (
                 "serve/keeping.html#exposures",
                 "ml_workbench/serve/keeping.py",
@@ -10732,10 +10727,6 @@ d = {
                 "ml_workbench/serve/keeping.py",
             ),
             "ml_workbench.serve.keeping.keep": ("serve/keeping.html#keep", "ml_workbench/serve/keeping.py"),
-            "ml_workbench.serve.keeping.kept_features": (
-                "serve/keeping.html#kept_features",
-                "ml_workbench/serve/keeping.py",
-            ),
             "ml_workbench.serve.keeping.new_units": (
                 "serve/keeping.html#new_units",
                 "ml_workbench/serve/keeping.py",
@@ -10751,6 +10742,17 @@ d = {
             "ml_workbench.serve.keeping.served": (
                 "serve/keeping.html#served",
                 "ml_workbench/serve/keeping.py",
+            ),
+        },
+        "ml_workbench.serve.kept": {
+            "ml_workbench.serve.kept.Batch": ("serve/kept.html#batch", "ml_workbench/serve/kept.py"),
+            "ml_workbench.serve.kept.decision_id": (
+                "serve/kept.html#decision_id",
+                "ml_workbench/serve/kept.py",
+            ),
+            "ml_workbench.serve.kept.kept_features": (
+                "serve/kept.html#kept_features",
+                "ml_workbench/serve/kept.py",
             ),
         },
         "ml_workbench.serve.listing": {

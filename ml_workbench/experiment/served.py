@@ -26,7 +26,7 @@ __all__ = [
     "write_served",
 ]
 
-# %% ../../nbs/experiment/served.ipynb #34ed70bc
+# %% ../../nbs/experiment/served.ipynb #ff0b2008
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,7 +46,7 @@ from ..model.snapshots import Schema
 from ..plan.charter import Charter
 from ..plan.experiment import Experiment
 from ..plan.files import write_json
-from ..serve.keeping import Batch, decision_id, kept_features
+from ..serve.kept import Batch, decision_id, kept_features
 from ..serve.routing import Router
 from .play import needed_traits
 from .replay import Played, clusters
