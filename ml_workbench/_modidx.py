@@ -2824,6 +2824,100 @@ d = {
                 "ml_workbench/experiment/exact.py",
             ),
         },
+        "ml_workbench.experiment.faults": {
+            "ml_workbench.experiment.faults.Fault": (
+                "experiment/faults.html#fault",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.Fault.starts": (
+                "experiment/faults.html#fault.starts",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.Origin": (
+                "experiment/faults.html#origin",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults._broken": (
+                "experiment/faults.html#_broken",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults._kinds": (
+                "experiment/faults.html#_kinds",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults._rank": (
+                "experiment/faults.html#_rank",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults._with": (
+                "experiment/faults.html#_with",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.another_population": (
+                "experiment/faults.html#another_population",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.as_it_is": (
+                "experiment/faults.html#as_it_is",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.computed": (
+                "experiment/faults.html#computed",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.fault_named": (
+                "experiment/faults.html#fault_named",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.in_cents": (
+                "experiment/faults.html#in_cents",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.known_before": (
+                "experiment/faults.html#known_before",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.last_weeks": (
+                "experiment/faults.html#last_weeks",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.most_complete_family": (
+                "experiment/faults.html#most_complete_family",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.most_read_text": (
+                "experiment/faults.html#most_read_text",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.planted": (
+                "experiment/faults.html#planted",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.planted_feeds": (
+                "experiment/faults.html#planted_feeds",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.planted_operations": (
+                "experiment/faults.html#planted_operations",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.planted_outcomes": (
+                "experiment/faults.html#planted_outcomes",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.told": (
+                "experiment/faults.html#told",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.without_column": (
+                "experiment/faults.html#without_column",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.without_family": (
+                "experiment/faults.html#without_family",
+                "ml_workbench/experiment/faults.py",
+            ),
+        },
         "ml_workbench.experiment.filling": {
             "ml_workbench.experiment.filling.Load": (
                 "experiment/filling.html#load",
@@ -3391,6 +3485,10 @@ d = {
                 "experiment/play.html#policies_by_name",
                 "ml_workbench/experiment/play.py",
             ),
+            "ml_workbench.experiment.play.released": (
+                "experiment/play.html#released",
+                "ml_workbench/experiment/play.py",
+            ),
             "ml_workbench.experiment.play.totals": (
                 "experiment/play.html#totals",
                 "ml_workbench/experiment/play.py",
@@ -3796,6 +3894,68 @@ d = {
             "ml_workbench.experiment.results.as_record": (
                 "experiment/results.html#as_record",
                 "ml_workbench/experiment/results.py",
+            ),
+        },
+        "ml_workbench.experiment.served": {
+            "ml_workbench.experiment.served.Answers": (
+                "experiment/served.html#answers",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served.Answers.take": (
+                "experiment/served.html#answers.take",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served.Recorded": (
+                "experiment/served.html#recorded",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served.Recorded.label": (
+                "experiment/served.html#recorded.label",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served._lots": (
+                "experiment/served.html#_lots",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served._said": (
+                "experiment/served.html#_said",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served._table": (
+                "experiment/served.html#_table",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served._told": (
+                "experiment/served.html#_told",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served.answers": (
+                "experiment/served.html#answers",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served.feeds": (
+                "experiment/served.html#feeds",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served.moments": (
+                "experiment/served.html#moments",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served.operations": (
+                "experiment/served.html#operations",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served.recorded": (
+                "experiment/served.html#recorded",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served.served": (
+                "experiment/served.html#served",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served.write_served": (
+                "experiment/served.html#write_served",
+                "ml_workbench/experiment/served.py",
             ),
         },
         "ml_workbench.experiment.sizing": {
@@ -11161,7 +11321,6 @@ d = {
             ),
         },
         "ml_workbench.serve.keeping": {
-            "ml_workbench.serve.keeping.Batch": ("serve/keeping.html#batch", "ml_workbench/serve/keeping.py"),
             "ml_workbench.serve.keeping._chunk": (
                 "serve/keeping.html#_chunk",
                 "ml_workbench/serve/keeping.py",
@@ -11185,10 +11344,6 @@ d = {
                 "ml_workbench/serve/keeping.py",
             ),
             "ml_workbench.serve.keeping.dealt": ("serve/keeping.html#dealt", "ml_workbench/serve/keeping.py"),
-            "ml_workbench.serve.keeping.decision_id": (
-                "serve/keeping.html#decision_id",
-                "ml_workbench/serve/keeping.py",
-            ),
             "ml_workbench.serve.keeping.exposures": (
                 "serve/keeping.html#exposures",
                 "ml_workbench/serve/keeping.py",
@@ -11198,10 +11353,6 @@ d = {
                 "ml_workbench/serve/keeping.py",
             ),
             "ml_workbench.serve.keeping.keep": ("serve/keeping.html#keep", "ml_workbench/serve/keeping.py"),
-            "ml_workbench.serve.keeping.kept_features": (
-                "serve/keeping.html#kept_features",
-                "ml_workbench/serve/keeping.py",
-            ),
             "ml_workbench.serve.keeping.new_units": (
                 "serve/keeping.html#new_units",
                 "ml_workbench/serve/keeping.py",
@@ -11217,6 +11368,17 @@ d = {
             "ml_workbench.serve.keeping.served": (
                 "serve/keeping.html#served",
                 "ml_workbench/serve/keeping.py",
+            ),
+        },
+        "ml_workbench.serve.kept": {
+            "ml_workbench.serve.kept.Batch": ("serve/kept.html#batch", "ml_workbench/serve/kept.py"),
+            "ml_workbench.serve.kept.decision_id": (
+                "serve/kept.html#decision_id",
+                "ml_workbench/serve/kept.py",
+            ),
+            "ml_workbench.serve.kept.kept_features": (
+                "serve/kept.html#kept_features",
+                "ml_workbench/serve/kept.py",
             ),
         },
         "ml_workbench.serve.listing": {
