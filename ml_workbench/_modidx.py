@@ -6701,8 +6701,16 @@ d = {
                 "monitor/reading.html#kept.features",
                 "ml_workbench/monitor/reading.py",
             ),
+            "ml_workbench.monitor.reading.Kept.first": (
+                "monitor/reading.html#kept.first",
+                "ml_workbench/monitor/reading.py",
+            ),
             "ml_workbench.monitor.reading.Kept.one": (
                 "monitor/reading.html#kept.one",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Kept.replayed": (
+                "monitor/reading.html#kept.replayed",
                 "ml_workbench/monitor/reading.py",
             ),
             "ml_workbench.monitor.reading.Kept.rows": (
@@ -6817,6 +6825,10 @@ d = {
                 "monitor/reading.html#label_of",
                 "ml_workbench/monitor/reading.py",
             ),
+            "ml_workbench.monitor.reading.looked_upon": (
+                "monitor/reading.html#looked_upon",
+                "ml_workbench/monitor/reading.py",
+            ),
             "ml_workbench.monitor.reading.main_release": (
                 "monitor/reading.html#main_release",
                 "ml_workbench/monitor/reading.py",
@@ -6853,6 +6865,10 @@ d = {
             ),
             "ml_workbench.monitor.releases.Released.learnt_until": (
                 "monitor/releases.html#released.learnt_until",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases.Released.needed": (
+                "monitor/releases.html#released.needed",
                 "ml_workbench/monitor/releases.py",
             ),
             "ml_workbench.monitor.releases.Released.print": (
@@ -6909,12 +6925,56 @@ d = {
                 "monitor/running.html#place.checks",
                 "ml_workbench/monitor/running.py",
             ),
+            "ml_workbench.monitor.running._alive": (
+                "monitor/running.html#_alive",
+                "ml_workbench/monitor/running.py",
+            ),
             "ml_workbench.monitor.running._asked_for": (
                 "monitor/running.html#_asked_for",
                 "ml_workbench/monitor/running.py",
             ),
+            "ml_workbench.monitor.running._earlier": (
+                "monitor/running.html#_earlier",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._ended": (
+                "monitor/running.html#_ended",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._in_order": (
+                "monitor/running.html#_in_order",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._known": (
+                "monitor/running.html#_known",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._look_again": (
+                "monitor/running.html#_look_again",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._newest_release": (
+                "monitor/running.html#_newest_release",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._now": (
+                "monitor/running.html#_now",
+                "ml_workbench/monitor/running.py",
+            ),
             "ml_workbench.monitor.running._overall": (
                 "monitor/running.html#_overall",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._reading": (
+                "monitor/running.html#_reading",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._row": (
+                "monitor/running.html#_row",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._since": (
+                "monitor/running.html#_since",
                 "ml_workbench/monitor/running.py",
             ),
             "ml_workbench.monitor.running._stamp": (
@@ -6923,6 +6983,10 @@ d = {
             ),
             "ml_workbench.monitor.running._trend": (
                 "monitor/running.html#_trend",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.alone": (
+                "monitor/running.html#alone",
                 "ml_workbench/monitor/running.py",
             ),
             "ml_workbench.monitor.running.answered": (
@@ -6945,12 +7009,20 @@ d = {
                 "monitor/running.html#known_until",
                 "ml_workbench/monitor/running.py",
             ),
+            "ml_workbench.monitor.running.look_at_database": (
+                "monitor/running.html#look_at_database",
+                "ml_workbench/monitor/running.py",
+            ),
             "ml_workbench.monitor.running.look_at_folder": (
                 "monitor/running.html#look_at_folder",
                 "ml_workbench/monitor/running.py",
             ),
             "ml_workbench.monitor.running.looked_at": (
                 "monitor/running.html#looked_at",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.looked_before": (
+                "monitor/running.html#looked_before",
                 "ml_workbench/monitor/running.py",
             ),
             "ml_workbench.monitor.running.money_at_stake": (
@@ -6979,6 +7051,10 @@ d = {
             ),
             "ml_workbench.monitor.running.worst": (
                 "monitor/running.html#worst",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.write_looked": (
+                "monitor/running.html#write_looked",
                 "ml_workbench/monitor/running.py",
             ),
         },
