@@ -7029,12 +7029,20 @@ d = {
                 "monitor/reading.html#_feeds",
                 "ml_workbench/monitor/reading.py",
             ),
+            "ml_workbench.monitor.reading._masked": (
+                "monitor/reading.html#_masked",
+                "ml_workbench/monitor/reading.py",
+            ),
             "ml_workbench.monitor.reading._moment": (
                 "monitor/reading.html#_moment",
                 "ml_workbench/monitor/reading.py",
             ),
             "ml_workbench.monitor.reading._money_in": (
                 "monitor/reading.html#_money_in",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._parsed": (
+                "monitor/reading.html#_parsed",
                 "ml_workbench/monitor/reading.py",
             ),
             "ml_workbench.monitor.reading._score_of": (
