@@ -2972,6 +2972,100 @@ d = {
                 "ml_workbench/experiment/exact.py",
             ),
         },
+        "ml_workbench.experiment.faults": {
+            "ml_workbench.experiment.faults.Fault": (
+                "experiment/faults.html#fault",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.Fault.starts": (
+                "experiment/faults.html#fault.starts",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.Origin": (
+                "experiment/faults.html#origin",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults._broken": (
+                "experiment/faults.html#_broken",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults._kinds": (
+                "experiment/faults.html#_kinds",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults._rank": (
+                "experiment/faults.html#_rank",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults._with": (
+                "experiment/faults.html#_with",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.another_population": (
+                "experiment/faults.html#another_population",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.as_it_is": (
+                "experiment/faults.html#as_it_is",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.computed": (
+                "experiment/faults.html#computed",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.fault_named": (
+                "experiment/faults.html#fault_named",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.in_cents": (
+                "experiment/faults.html#in_cents",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.known_before": (
+                "experiment/faults.html#known_before",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.last_weeks": (
+                "experiment/faults.html#last_weeks",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.most_complete_family": (
+                "experiment/faults.html#most_complete_family",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.most_read_text": (
+                "experiment/faults.html#most_read_text",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.planted": (
+                "experiment/faults.html#planted",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.planted_feeds": (
+                "experiment/faults.html#planted_feeds",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.planted_operations": (
+                "experiment/faults.html#planted_operations",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.planted_outcomes": (
+                "experiment/faults.html#planted_outcomes",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.told": (
+                "experiment/faults.html#told",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.without_column": (
+                "experiment/faults.html#without_column",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.without_family": (
+                "experiment/faults.html#without_family",
+                "ml_workbench/experiment/faults.py",
+            ),
+        },
         "ml_workbench.experiment.filling": {
             "ml_workbench.experiment.filling.Load": (
                 "experiment/filling.html#load",
@@ -3523,6 +3617,10 @@ d = {
                 "experiment/play.html#policies_by_name",
                 "ml_workbench/experiment/play.py",
             ),
+            "ml_workbench.experiment.play.released": (
+                "experiment/play.html#released",
+                "ml_workbench/experiment/play.py",
+            ),
             "ml_workbench.experiment.play.totals": (
                 "experiment/play.html#totals",
                 "ml_workbench/experiment/play.py",
@@ -3928,6 +4026,68 @@ d = {
             "ml_workbench.experiment.results.as_record": (
                 "experiment/results.html#as_record",
                 "ml_workbench/experiment/results.py",
+            ),
+        },
+        "ml_workbench.experiment.served": {
+            "ml_workbench.experiment.served.Answers": (
+                "experiment/served.html#answers",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served.Answers.take": (
+                "experiment/served.html#answers.take",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served.Recorded": (
+                "experiment/served.html#recorded",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served.Recorded.label": (
+                "experiment/served.html#recorded.label",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served._lots": (
+                "experiment/served.html#_lots",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served._said": (
+                "experiment/served.html#_said",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served._table": (
+                "experiment/served.html#_table",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served._told": (
+                "experiment/served.html#_told",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served.answers": (
+                "experiment/served.html#answers",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served.feeds": (
+                "experiment/served.html#feeds",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served.moments": (
+                "experiment/served.html#moments",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served.operations": (
+                "experiment/served.html#operations",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served.recorded": (
+                "experiment/served.html#recorded",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served.served": (
+                "experiment/served.html#served",
+                "ml_workbench/experiment/served.py",
+            ),
+            "ml_workbench.experiment.served.write_served": (
+                "experiment/served.html#write_served",
+                "ml_workbench/experiment/served.py",
             ),
         },
         "ml_workbench.experiment.sizing": {
@@ -6336,6 +6496,164 @@ d = {
                 "ml_workbench/model/variants.py",
             ),
         },
+        "ml_workbench.monitor.alerts": {
+            "ml_workbench.monitor.alerts.Alert": (
+                "monitor/alerts.html#alert",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.Alert.as_row": (
+                "monitor/alerts.html#alert.as_row",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.Alert.going_on": (
+                "monitor/alerts.html#alert.going_on",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.Changes": (
+                "monitor/alerts.html#changes",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.Changes.all": (
+                "monitor/alerts.html#changes.all",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.Scene": (
+                "monitor/alerts.html#scene",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.Scene.owns": (
+                "monitor/alerts.html#scene.owns",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._at_home": (
+                "monitor/alerts.html#_at_home",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._gone_on": (
+                "monitor/alerts.html#_gone_on",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._opened": (
+                "monitor/alerts.html#_opened",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._sorted": (
+                "monitor/alerts.html#_sorted",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._subjects": (
+                "monitor/alerts.html#_subjects",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._told": (
+                "monitor/alerts.html#_told",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.after": (
+                "monitor/alerts.html#after",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.alert_from": (
+                "monitor/alerts.html#alert_from",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.alerts_from": (
+                "monitor/alerts.html#alerts_from",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.beyond": (
+                "monitor/alerts.html#beyond",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.by_root": (
+                "monitor/alerts.html#by_root",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.by_subject": (
+                "monitor/alerts.html#by_subject",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.fingerprint": (
+                "monitor/alerts.html#fingerprint",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.nearness": (
+                "monitor/alerts.html#nearness",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.sentence_of": (
+                "monitor/alerts.html#sentence_of",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.status_of": (
+                "monitor/alerts.html#status_of",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.title_of": (
+                "monitor/alerts.html#title_of",
+                "ml_workbench/monitor/alerts.py",
+            ),
+        },
+        "ml_workbench.monitor.asking": {
+            "ml_workbench.monitor.asking.Asked": (
+                "monitor/asking.html#asked",
+                "ml_workbench/monitor/asking.py",
+            ),
+            "ml_workbench.monitor.asking.Asked.held": (
+                "monitor/asking.html#asked.held",
+                "ml_workbench/monitor/asking.py",
+            ),
+            "ml_workbench.monitor.asking.Asked.unknown": (
+                "monitor/asking.html#asked.unknown",
+                "ml_workbench/monitor/asking.py",
+            ),
+            "ml_workbench.monitor.asking.Present": (
+                "monitor/asking.html#present",
+                "ml_workbench/monitor/asking.py",
+            ),
+            "ml_workbench.monitor.asking.each_of": (
+                "monitor/asking.html#each_of",
+                "ml_workbench/monitor/asking.py",
+            ),
+            "ml_workbench.monitor.asking.installed": (
+                "monitor/asking.html#installed",
+                "ml_workbench/monitor/asking.py",
+            ),
+            "ml_workbench.monitor.asking.present_in": (
+                "monitor/asking.html#present_in",
+                "ml_workbench/monitor/asking.py",
+            ),
+        },
+        "ml_workbench.monitor.business": {
+            "ml_workbench.monitor.business._arm_money": (
+                "monitor/business.html#_arm_money",
+                "ml_workbench/monitor/business.py",
+            ),
+            "ml_workbench.monitor.business.attribution_readings": (
+                "monitor/business.html#attribution_readings",
+                "ml_workbench/monitor/business.py",
+            ),
+            "ml_workbench.monitor.business.business_of": (
+                "monitor/business.html#business_of",
+                "ml_workbench/monitor/business.py",
+            ),
+            "ml_workbench.monitor.business.offer_readings": (
+                "monitor/business.html#offer_readings",
+                "ml_workbench/monitor/business.py",
+            ),
+            "ml_workbench.monitor.business.readings": (
+                "monitor/business.html#readings",
+                "ml_workbench/monitor/business.py",
+            ),
+            "ml_workbench.monitor.business.review_reading": (
+                "monitor/business.html#review_reading",
+                "ml_workbench/monitor/business.py",
+            ),
+            "ml_workbench.monitor.business.worth": (
+                "monitor/business.html#worth",
+                "ml_workbench/monitor/business.py",
+            ),
+        },
         "ml_workbench.monitor.checks": {
             "ml_workbench.monitor.checks.Check": (
                 "monitor/checks.html#check",
@@ -6578,6 +6896,44 @@ d = {
                 "ml_workbench/monitor/counting.py",
             ),
         },
+        "ml_workbench.monitor.dependencies": {
+            "ml_workbench.monitor.dependencies._named": (
+                "monitor/dependencies.html#_named",
+                "ml_workbench/monitor/dependencies.py",
+            ),
+            "ml_workbench.monitor.dependencies.changed": (
+                "monitor/dependencies.html#changed",
+                "ml_workbench/monitor/dependencies.py",
+            ),
+            "ml_workbench.monitor.dependencies.family": (
+                "monitor/dependencies.html#family",
+                "ml_workbench/monitor/dependencies.py",
+            ),
+            "ml_workbench.monitor.dependencies.origin_readings": (
+                "monitor/dependencies.html#origin_readings",
+                "ml_workbench/monitor/dependencies.py",
+            ),
+            "ml_workbench.monitor.dependencies.package_readings": (
+                "monitor/dependencies.html#package_readings",
+                "ml_workbench/monitor/dependencies.py",
+            ),
+            "ml_workbench.monitor.dependencies.pinned": (
+                "monitor/dependencies.html#pinned",
+                "ml_workbench/monitor/dependencies.py",
+            ),
+            "ml_workbench.monitor.dependencies.readings": (
+                "monitor/dependencies.html#readings",
+                "ml_workbench/monitor/dependencies.py",
+            ),
+            "ml_workbench.monitor.dependencies.schema_change": (
+                "monitor/dependencies.html#schema_change",
+                "ml_workbench/monitor/dependencies.py",
+            ),
+            "ml_workbench.monitor.dependencies.schema_readings": (
+                "monitor/dependencies.html#schema_readings",
+                "ml_workbench/monitor/dependencies.py",
+            ),
+        },
         "ml_workbench.monitor.drift": {
             "ml_workbench.monitor.drift.Baseline": (
                 "monitor/drift.html#baseline",
@@ -6738,6 +7094,140 @@ d = {
                 "ml_workbench/monitor/evidence.py",
             ),
         },
+        "ml_workbench.monitor.handling": {
+            "ml_workbench.monitor.handling._said": (
+                "monitor/handling.html#_said",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.acknowledge": (
+                "monitor/handling.html#acknowledge",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.alone": (
+                "monitor/handling.html#alone",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.facts": (
+                "monitor/handling.html#facts",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.handle": (
+                "monitor/handling.html#handle",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.now_utc": (
+                "monitor/handling.html#now_utc",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.one_of": (
+                "monitor/handling.html#one_of",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.read_alerts": (
+                "monitor/handling.html#read_alerts",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.read_in": (
+                "monitor/handling.html#read_in",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.remind": (
+                "monitor/handling.html#remind",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.resolve": (
+                "monitor/handling.html#resolve",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.say": (
+                "monitor/handling.html#say",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.write": (
+                "monitor/handling.html#write",
+                "ml_workbench/monitor/handling.py",
+            ),
+        },
+        "ml_workbench.monitor.heartbeat": {
+            "ml_workbench.monitor.heartbeat.Life": (
+                "monitor/heartbeat.html#life",
+                "ml_workbench/monitor/heartbeat.py",
+            ),
+            "ml_workbench.monitor.heartbeat._days": (
+                "monitor/heartbeat.html#_days",
+                "ml_workbench/monitor/heartbeat.py",
+            ),
+            "ml_workbench.monitor.heartbeat.allowed": (
+                "monitor/heartbeat.html#allowed",
+                "ml_workbench/monitor/heartbeat.py",
+            ),
+            "ml_workbench.monitor.heartbeat.ping": (
+                "monitor/heartbeat.html#ping",
+                "ml_workbench/monitor/heartbeat.py",
+            ),
+            "ml_workbench.monitor.heartbeat.silence": (
+                "monitor/heartbeat.html#silence",
+                "ml_workbench/monitor/heartbeat.py",
+            ),
+            "ml_workbench.monitor.heartbeat.silence_changes": (
+                "monitor/heartbeat.html#silence_changes",
+                "ml_workbench/monitor/heartbeat.py",
+            ),
+            "ml_workbench.monitor.heartbeat.watch": (
+                "monitor/heartbeat.html#watch",
+                "ml_workbench/monitor/heartbeat.py",
+            ),
+        },
+        "ml_workbench.monitor.invariants": {
+            "ml_workbench.monitor.invariants._bad": (
+                "monitor/invariants.html#_bad",
+                "ml_workbench/monitor/invariants.py",
+            ),
+            "ml_workbench.monitor.invariants._parts": (
+                "monitor/invariants.html#_parts",
+                "ml_workbench/monitor/invariants.py",
+            ),
+            "ml_workbench.monitor.invariants._times": (
+                "monitor/invariants.html#_times",
+                "ml_workbench/monitor/invariants.py",
+            ),
+            "ml_workbench.monitor.invariants.clock_readings": (
+                "monitor/invariants.html#clock_readings",
+                "ml_workbench/monitor/invariants.py",
+            ),
+            "ml_workbench.monitor.invariants.column_readings": (
+                "monitor/invariants.html#column_readings",
+                "ml_workbench/monitor/invariants.py",
+            ),
+            "ml_workbench.monitor.invariants.excess": (
+                "monitor/invariants.html#excess",
+                "ml_workbench/monitor/invariants.py",
+            ),
+            "ml_workbench.monitor.invariants.jumps": (
+                "monitor/invariants.html#jumps",
+                "ml_workbench/monitor/invariants.py",
+            ),
+            "ml_workbench.monitor.invariants.middle_of": (
+                "monitor/invariants.html#middle_of",
+                "ml_workbench/monitor/invariants.py",
+            ),
+            "ml_workbench.monitor.invariants.readings": (
+                "monitor/invariants.html#readings",
+                "ml_workbench/monitor/invariants.py",
+            ),
+            "ml_workbench.monitor.invariants.row_readings": (
+                "monitor/invariants.html#row_readings",
+                "ml_workbench/monitor/invariants.py",
+            ),
+            "ml_workbench.monitor.invariants.stuck": (
+                "monitor/invariants.html#stuck",
+                "ml_workbench/monitor/invariants.py",
+            ),
+            "ml_workbench.monitor.invariants.usual_rows": (
+                "monitor/invariants.html#usual_rows",
+                "ml_workbench/monitor/invariants.py",
+            ),
+        },
         "ml_workbench.monitor.losses": {
             "ml_workbench.monitor.losses.Loss": (
                 "monitor/losses.html#loss",
@@ -6802,6 +7292,140 @@ d = {
             "ml_workbench.monitor.losses.weekly_profit": (
                 "monitor/losses.html#weekly_profit",
                 "ml_workbench/monitor/losses.py",
+            ),
+        },
+        "ml_workbench.monitor.notices": {
+            "ml_workbench.monitor.notices.Delivered": (
+                "monitor/notices.html#delivered",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices.Notice": (
+                "monitor/notices.html#notice",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices.Notice.moment": (
+                "monitor/notices.html#notice.moment",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices.Post": (
+                "monitor/notices.html#post",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices._claimed": (
+                "monitor/notices.html#_claimed",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices._keep": (
+                "monitor/notices.html#_keep",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices._nameless": (
+                "monitor/notices.html#_nameless",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices._notice": (
+                "monitor/notices.html#_notice",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices._occasion": (
+                "monitor/notices.html#_occasion",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices._sending": (
+                "monitor/notices.html#_sending",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices._side_by_side": (
+                "monitor/notices.html#_side_by_side",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices.deliver": (
+                "monitor/notices.html#deliver",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices.due": (
+                "monitor/notices.html#due",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices.message": (
+                "monitor/notices.html#message",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices.outcome": (
+                "monitor/notices.html#outcome",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices.post_of": (
+                "monitor/notices.html#post_of",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices.put": (
+                "monitor/notices.html#put",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices.told_of": (
+                "monitor/notices.html#told_of",
+                "ml_workbench/monitor/notices.py",
+            ),
+        },
+        "ml_workbench.monitor.numeric": {
+            "ml_workbench.monitor.numeric.propensity_reading": (
+                "monitor/numeric.html#propensity_reading",
+                "ml_workbench/monitor/numeric.py",
+            ),
+            "ml_workbench.monitor.numeric.readings": (
+                "monitor/numeric.html#readings",
+                "ml_workbench/monitor/numeric.py",
+            ),
+            "ml_workbench.monitor.numeric.score_readings": (
+                "monitor/numeric.html#score_readings",
+                "ml_workbench/monitor/numeric.py",
+            ),
+            "ml_workbench.monitor.numeric.weight_reading": (
+                "monitor/numeric.html#weight_reading",
+                "ml_workbench/monitor/numeric.py",
+            ),
+            "ml_workbench.monitor.numeric.weights_in": (
+                "monitor/numeric.html#weights_in",
+                "ml_workbench/monitor/numeric.py",
+            ),
+        },
+        "ml_workbench.monitor.performance": {
+            "ml_workbench.monitor.performance.Fared": (
+                "monitor/performance.html#fared",
+                "ml_workbench/monitor/performance.py",
+            ),
+            "ml_workbench.monitor.performance._middle": (
+                "monitor/performance.html#_middle",
+                "ml_workbench/monitor/performance.py",
+            ),
+            "ml_workbench.monitor.performance.fared": (
+                "monitor/performance.html#fared",
+                "ml_workbench/monitor/performance.py",
+            ),
+            "ml_workbench.monitor.performance.leak_of": (
+                "monitor/performance.html#leak_of",
+                "ml_workbench/monitor/performance.py",
+            ),
+            "ml_workbench.monitor.performance.leak_readings": (
+                "monitor/performance.html#leak_readings",
+                "ml_workbench/monitor/performance.py",
+            ),
+            "ml_workbench.monitor.performance.outcome_readings": (
+                "monitor/performance.html#outcome_readings",
+                "ml_workbench/monitor/performance.py",
+            ),
+            "ml_workbench.monitor.performance.ratio_readings": (
+                "monitor/performance.html#ratio_readings",
+                "ml_workbench/monitor/performance.py",
+            ),
+            "ml_workbench.monitor.performance.readings": (
+                "monitor/performance.html#readings",
+                "ml_workbench/monitor/performance.py",
+            ),
+            "ml_workbench.monitor.performance.split_lines": (
+                "monitor/performance.html#split_lines",
+                "ml_workbench/monitor/performance.py",
             ),
         },
         "ml_workbench.monitor.proofs": {
@@ -6926,6 +7550,324 @@ d = {
                 "ml_workbench/monitor/proofs.py",
             ),
         },
+        "ml_workbench.monitor.quality": {
+            "ml_workbench.monitor.quality.Rows": (
+                "monitor/quality.html#rows",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.Rows.__init__": (
+                "monitor/quality.html#rows.__init__",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.Rows.__len__": (
+                "monitor/quality.html#rows.__len__",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.Rows.ends": (
+                "monitor/quality.html#rows.ends",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.Rows.mean": (
+                "monitor/quality.html#rows.mean",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.Rows.total": (
+                "monitor/quality.html#rows.total",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.Rows.weights": (
+                "monitor/quality.html#rows.weights",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality._apart": (
+                "monitor/quality.html#_apart",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality._promised": (
+                "monitor/quality.html#_promised",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality._rate_reading": (
+                "monitor/quality.html#_rate_reading",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.auc_draws": (
+                "monitor/quality.html#auc_draws",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.group_reading": (
+                "monitor/quality.html#group_reading",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.groups_of": (
+                "monitor/quality.html#groups_of",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.honest": (
+                "monitor/quality.html#honest",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.honesty_readings": (
+                "monitor/quality.html#honesty_readings",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.list_money": (
+                "monitor/quality.html#list_money",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.money_reading": (
+                "monitor/quality.html#money_reading",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.outcome_reading": (
+                "monitor/quality.html#outcome_reading",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.ranking_reading": (
+                "monitor/quality.html#ranking_reading",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.readings": (
+                "monitor/quality.html#readings",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.rising": (
+                "monitor/quality.html#rising",
+                "ml_workbench/monitor/quality.py",
+            ),
+        },
+        "ml_workbench.monitor.reading": {
+            "ml_workbench.monitor.reading.Inputs": (
+                "monitor/reading.html#inputs",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Kept": (
+                "monitor/reading.html#kept",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Kept.features": (
+                "monitor/reading.html#kept.features",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Kept.first": (
+                "monitor/reading.html#kept.first",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Kept.one": (
+                "monitor/reading.html#kept.one",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Kept.replayed": (
+                "monitor/reading.html#kept.replayed",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Kept.rows": (
+                "monitor/reading.html#kept.rows",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Kept.table": (
+                "monitor/reading.html#kept.table",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Label": (
+                "monitor/reading.html#label",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Material": (
+                "monitor/reading.html#material",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Material.labelled": (
+                "monitor/reading.html#material.labelled",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Material.numbers": (
+                "monitor/reading.html#material.numbers",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Material.start": (
+                "monitor/reading.html#material.start",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Material.summaries": (
+                "monitor/reading.html#material.summaries",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._as_numbers": (
+                "monitor/reading.html#_as_numbers",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._as_texts": (
+                "monitor/reading.html#_as_texts",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._by_name": (
+                "monitor/reading.html#_by_name",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._columns": (
+                "monitor/reading.html#_columns",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._counts_before": (
+                "monitor/reading.html#_counts_before",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._empty": (
+                "monitor/reading.html#_empty",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._feeds": (
+                "monitor/reading.html#_feeds",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._masked": (
+                "monitor/reading.html#_masked",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._moment": (
+                "monitor/reading.html#_moment",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._money_in": (
+                "monitor/reading.html#_money_in",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._parsed": (
+                "monitor/reading.html#_parsed",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._score_of": (
+                "monitor/reading.html#_score_of",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._show_database": (
+                "monitor/reading.html#_show_database",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._show_file": (
+                "monitor/reading.html#_show_file",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._show_folder": (
+                "monitor/reading.html#_show_folder",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._traits": (
+                "monitor/reading.html#_traits",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.answers_of": (
+                "monitor/reading.html#answers_of",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.arms_of": (
+                "monitor/reading.html#arms_of",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.fingerprint": (
+                "monitor/reading.html#fingerprint",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.inputs_of": (
+                "monitor/reading.html#inputs_of",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.keeping": (
+                "monitor/reading.html#keeping",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.label_of": (
+                "monitor/reading.html#label_of",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.looked_upon": (
+                "monitor/reading.html#looked_upon",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.main_release": (
+                "monitor/reading.html#main_release",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.material_of": (
+                "monitor/reading.html#material_of",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.period_ends": (
+                "monitor/reading.html#period_ends",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.period_of": (
+                "monitor/reading.html#period_of",
+                "ml_workbench/monitor/reading.py",
+            ),
+        },
+        "ml_workbench.monitor.releases": {
+            "ml_workbench.monitor.releases.Released": (
+                "monitor/releases.html#released",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases.Released._last": (
+                "monitor/releases.html#released._last",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases.Released.columns": (
+                "monitor/releases.html#released.columns",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases.Released.judged_until": (
+                "monitor/releases.html#released.judged_until",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases.Released.learnt_until": (
+                "monitor/releases.html#released.learnt_until",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases.Released.needed": (
+                "monitor/releases.html#released.needed",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases.Released.print": (
+                "monitor/releases.html#released.print",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases.Released.shown": (
+                "monitor/releases.html#released.shown",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases._figures": (
+                "monitor/releases.html#_figures",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases._judged": (
+                "monitor/releases.html#_judged",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases._read": (
+                "monitor/releases.html#_read",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases._reference": (
+                "monitor/releases.html#_reference",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases._stamp": (
+                "monitor/releases.html#_stamp",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases.released_by": (
+                "monitor/releases.html#released_by",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases.released_in": (
+                "monitor/releases.html#released_in",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases.released_of_run": (
+                "monitor/releases.html#released_of_run",
+                "ml_workbench/monitor/releases.py",
+            ),
+        },
         "ml_workbench.monitor.retraining": {
             "ml_workbench.monitor.retraining.Advice": (
                 "monitor/retraining.html#advice",
@@ -7032,6 +7974,168 @@ d = {
             "ml_workbench.monitor.reviews.reviewed_parts": (
                 "monitor/reviews.html#reviewed_parts",
                 "ml_workbench/monitor/reviews.py",
+            ),
+        },
+        "ml_workbench.monitor.running": {
+            "ml_workbench.monitor.running.Looked": (
+                "monitor/running.html#looked",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.Place": (
+                "monitor/running.html#place",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.Place.checks": (
+                "monitor/running.html#place.checks",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._alive": (
+                "monitor/running.html#_alive",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._asked_for": (
+                "monitor/running.html#_asked_for",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._earlier": (
+                "monitor/running.html#_earlier",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._ended": (
+                "monitor/running.html#_ended",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._in_order": (
+                "monitor/running.html#_in_order",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._known": (
+                "monitor/running.html#_known",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._look_again": (
+                "monitor/running.html#_look_again",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._newest_release": (
+                "monitor/running.html#_newest_release",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._now": (
+                "monitor/running.html#_now",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._overall": (
+                "monitor/running.html#_overall",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._reading": (
+                "monitor/running.html#_reading",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._row": (
+                "monitor/running.html#_row",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._since": (
+                "monitor/running.html#_since",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._stamp": (
+                "monitor/running.html#_stamp",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._trend": (
+                "monitor/running.html#_trend",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.alerts_in": (
+                "monitor/running.html#alerts_in",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.alone": (
+                "monitor/running.html#alone",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.answered": (
+                "monitor/running.html#answered",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.due": (
+                "monitor/running.html#due",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.fault_of": (
+                "monitor/running.html#fault_of",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.hash_of": (
+                "monitor/running.html#hash_of",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.in_a_row": (
+                "monitor/running.html#in_a_row",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.known_until": (
+                "monitor/running.html#known_until",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.look_at_database": (
+                "monitor/running.html#look_at_database",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.look_at_folder": (
+                "monitor/running.html#look_at_folder",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.looked_at": (
+                "monitor/running.html#looked_at",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.looked_before": (
+                "monitor/running.html#looked_before",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.money_at_stake": (
+                "monitor/running.html#money_at_stake",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.monitor_json": (
+                "monitor/running.html#monitor_json",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.place_of": (
+                "monitor/running.html#place_of",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.reading_json": (
+                "monitor/running.html#reading_json",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.readings_table": (
+                "monitor/running.html#readings_table",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.released_at": (
+                "monitor/running.html#released_at",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.report_of": (
+                "monitor/running.html#report_of",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.scene_of": (
+                "monitor/running.html#scene_of",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.worst": (
+                "monitor/running.html#worst",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.write_looked": (
+                "monitor/running.html#write_looked",
+                "ml_workbench/monitor/running.py",
             ),
         },
         "ml_workbench.monitor.scorecard": {
@@ -7216,6 +8320,44 @@ d = {
                 "ml_workbench/monitor/skew.py",
             ),
         },
+        "ml_workbench.monitor.staleness": {
+            "ml_workbench.monitor.staleness._curve_reading": (
+                "monitor/staleness.html#_curve_reading",
+                "ml_workbench/monitor/staleness.py",
+            ),
+            "ml_workbench.monitor.staleness.cost_of_age": (
+                "monitor/staleness.html#cost_of_age",
+                "ml_workbench/monitor/staleness.py",
+            ),
+            "ml_workbench.monitor.staleness.days_between": (
+                "monitor/staleness.html#days_between",
+                "ml_workbench/monitor/staleness.py",
+            ),
+            "ml_workbench.monitor.staleness.feed_readings": (
+                "monitor/staleness.html#feed_readings",
+                "ml_workbench/monitor/staleness.py",
+            ),
+            "ml_workbench.monitor.staleness.model_readings": (
+                "monitor/staleness.html#model_readings",
+                "ml_workbench/monitor/staleness.py",
+            ),
+            "ml_workbench.monitor.staleness.online_readings": (
+                "monitor/staleness.html#online_readings",
+                "ml_workbench/monitor/staleness.py",
+            ),
+            "ml_workbench.monitor.staleness.readings": (
+                "monitor/staleness.html#readings",
+                "ml_workbench/monitor/staleness.py",
+            ),
+            "ml_workbench.monitor.staleness.stage_readings": (
+                "monitor/staleness.html#stage_readings",
+                "ml_workbench/monitor/staleness.py",
+            ),
+            "ml_workbench.monitor.staleness.stages_seen": (
+                "monitor/staleness.html#stages_seen",
+                "ml_workbench/monitor/staleness.py",
+            ),
+        },
         "ml_workbench.monitor.summaries": {
             "ml_workbench.monitor.summaries.Counted": (
                 "monitor/summaries.html#counted",
@@ -7296,6 +8438,56 @@ d = {
             "ml_workbench.monitor.summaries.together": (
                 "monitor/summaries.html#together",
                 "ml_workbench/monitor/summaries.py",
+            ),
+        },
+        "ml_workbench.monitor.targets": {
+            "ml_workbench.monitor.targets.Target": (
+                "monitor/targets.html#target",
+                "ml_workbench/monitor/targets.py",
+            ),
+            "ml_workbench.monitor.targets._Heard": (
+                "monitor/targets.html#_heard",
+                "ml_workbench/monitor/targets.py",
+            ),
+            "ml_workbench.monitor.targets._Heard.__init__": (
+                "monitor/targets.html#_heard.__init__",
+                "ml_workbench/monitor/targets.py",
+            ),
+            "ml_workbench.monitor.targets._Heard.emit": (
+                "monitor/targets.html#_heard.emit",
+                "ml_workbench/monitor/targets.py",
+            ),
+            "ml_workbench.monitor.targets._apprise": (
+                "monitor/targets.html#_apprise",
+                "ml_workbench/monitor/targets.py",
+            ),
+            "ml_workbench.monitor.targets._host": (
+                "monitor/targets.html#_host",
+                "ml_workbench/monitor/targets.py",
+            ),
+            "ml_workbench.monitor.targets._told": (
+                "monitor/targets.html#_told",
+                "ml_workbench/monitor/targets.py",
+            ),
+            "ml_workbench.monitor.targets.name_of": (
+                "monitor/targets.html#name_of",
+                "ml_workbench/monitor/targets.py",
+            ),
+            "ml_workbench.monitor.targets.scrubbed": (
+                "monitor/targets.html#scrubbed",
+                "ml_workbench/monitor/targets.py",
+            ),
+            "ml_workbench.monitor.targets.send": (
+                "monitor/targets.html#send",
+                "ml_workbench/monitor/targets.py",
+            ),
+            "ml_workbench.monitor.targets.targets_in": (
+                "monitor/targets.html#targets_in",
+                "ml_workbench/monitor/targets.py",
+            ),
+            "ml_workbench.monitor.targets.within": (
+                "monitor/targets.html#within",
+                "ml_workbench/monitor/targets.py",
             ),
         },
         "ml_workbench.page.approval": {
@@ -9679,6 +10871,54 @@ d = {
                 "ml_workbench/release/verification.py",
             ),
         },
+        "ml_workbench.run.alerting": {
+            "ml_workbench.run.alerting._answered_for": (
+                "run/alerting.html#_answered_for",
+                "ml_workbench/run/alerting.py",
+            ),
+            "ml_workbench.run.alerting._as_json": (
+                "run/alerting.html#_as_json",
+                "ml_workbench/run/alerting.py",
+            ),
+            "ml_workbench.run.alerting._by": ("run/alerting.html#_by", "ml_workbench/run/alerting.py"),
+            "ml_workbench.run.alerting._log": ("run/alerting.html#_log", "ml_workbench/run/alerting.py"),
+            "ml_workbench.run.alerting._opened": (
+                "run/alerting.html#_opened",
+                "ml_workbench/run/alerting.py",
+            ),
+            "ml_workbench.run.alerting._period_days": (
+                "run/alerting.html#_period_days",
+                "ml_workbench/run/alerting.py",
+            ),
+            "ml_workbench.run.alerting._say": ("run/alerting.html#_say", "ml_workbench/run/alerting.py"),
+            "ml_workbench.run.alerting._tried": ("run/alerting.html#_tried", "ml_workbench/run/alerting.py"),
+            "ml_workbench.run.alerting.acknowledge_command": (
+                "run/alerting.html#acknowledge_command",
+                "ml_workbench/run/alerting.py",
+            ),
+            "ml_workbench.run.alerting.alerts_command": (
+                "run/alerting.html#alerts_command",
+                "ml_workbench/run/alerting.py",
+            ),
+            "ml_workbench.run.alerting.alive_command": (
+                "run/alerting.html#alive_command",
+                "ml_workbench/run/alerting.py",
+            ),
+            "ml_workbench.run.alerting.looked": ("run/alerting.html#looked", "ml_workbench/run/alerting.py"),
+            "ml_workbench.run.alerting.monitor": (
+                "run/alerting.html#monitor",
+                "ml_workbench/run/alerting.py",
+            ),
+            "ml_workbench.run.alerting.notify_command": (
+                "run/alerting.html#notify_command",
+                "ml_workbench/run/alerting.py",
+            ),
+            "ml_workbench.run.alerting.resolve_command": (
+                "run/alerting.html#resolve_command",
+                "ml_workbench/run/alerting.py",
+            ),
+            "ml_workbench.run.alerting.told": ("run/alerting.html#told", "ml_workbench/run/alerting.py"),
+        },
         "ml_workbench.run.catalogue": {
             "ml_workbench.run.catalogue._cells": (
                 "run/catalogue.html#_cells",
@@ -10336,6 +11576,48 @@ d = {
             "ml_workbench.run.migrating.migrated": (
                 "run/migrating.html#migrated",
                 "ml_workbench/run/migrating.py",
+            ),
+        },
+        "ml_workbench.run.monitoring": {
+            "ml_workbench.run.monitoring._in_database": (
+                "run/monitoring.html#_in_database",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring._place": (
+                "run/monitoring.html#_place",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.ends_with": (
+                "run/monitoring.html#ends_with",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.last_report": (
+                "run/monitoring.html#last_report",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.look": (
+                "run/monitoring.html#look",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.moment": (
+                "run/monitoring.html#moment",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.run_command": (
+                "run/monitoring.html#run_command",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.status_command": (
+                "run/monitoring.html#status_command",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.together": (
+                "run/monitoring.html#together",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.told": (
+                "run/monitoring.html#told",
+                "ml_workbench/run/monitoring.py",
             ),
         },
         "ml_workbench.run.outcomes": {
@@ -11983,7 +13265,6 @@ d = {
             ),
         },
         "ml_workbench.serve.keeping": {
-            "ml_workbench.serve.keeping.Batch": ("serve/keeping.html#batch", "ml_workbench/serve/keeping.py"),
             "ml_workbench.serve.keeping._chunk": (
                 "serve/keeping.html#_chunk",
                 "ml_workbench/serve/keeping.py",
@@ -12007,10 +13288,6 @@ d = {
                 "ml_workbench/serve/keeping.py",
             ),
             "ml_workbench.serve.keeping.dealt": ("serve/keeping.html#dealt", "ml_workbench/serve/keeping.py"),
-            "ml_workbench.serve.keeping.decision_id": (
-                "serve/keeping.html#decision_id",
-                "ml_workbench/serve/keeping.py",
-            ),
             "ml_workbench.serve.keeping.exposures": (
                 "serve/keeping.html#exposures",
                 "ml_workbench/serve/keeping.py",
@@ -12020,10 +13297,6 @@ d = {
                 "ml_workbench/serve/keeping.py",
             ),
             "ml_workbench.serve.keeping.keep": ("serve/keeping.html#keep", "ml_workbench/serve/keeping.py"),
-            "ml_workbench.serve.keeping.kept_features": (
-                "serve/keeping.html#kept_features",
-                "ml_workbench/serve/keeping.py",
-            ),
             "ml_workbench.serve.keeping.new_units": (
                 "serve/keeping.html#new_units",
                 "ml_workbench/serve/keeping.py",
@@ -12039,6 +13312,17 @@ d = {
             "ml_workbench.serve.keeping.served": (
                 "serve/keeping.html#served",
                 "ml_workbench/serve/keeping.py",
+            ),
+        },
+        "ml_workbench.serve.kept": {
+            "ml_workbench.serve.kept.Batch": ("serve/kept.html#batch", "ml_workbench/serve/kept.py"),
+            "ml_workbench.serve.kept.decision_id": (
+                "serve/kept.html#decision_id",
+                "ml_workbench/serve/kept.py",
+            ),
+            "ml_workbench.serve.kept.kept_features": (
+                "serve/kept.html#kept_features",
+                "ml_workbench/serve/kept.py",
             ),
         },
         "ml_workbench.serve.listing": {

@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     "policies_by_name",
+    "released",
     "as_released",
     "Listing",
     "weekly_lists",
@@ -24,7 +25,7 @@ __all__ = [
     "truths",
 ]
 
-# %% ../../nbs/experiment/play.ipynb #9c8e77a7
+# %% ../../nbs/experiment/play.ipynb #4d5f549e
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ..model.artifact import read_artifact
+from ..model.artifact import Scorer, read_artifact
 from ..model.evaluation import NOTHING, Policy
 from ..model.snapshots import Schema
 from ..model.value import first_by_score
@@ -66,17 +67,23 @@ def policies_by_name(
     return {arm.policy: known[arm.policy] for arm in experiment.arms}
 
 
-# %% ../../nbs/experiment/play.ipynb #ea9c73ac
-def as_released(
-    rows: pd.DataFrame,  # snapshots with a column of probabilities for each candidate
+# %% ../../nbs/experiment/play.ipynb #ccc1c352
+def released(
     ladder: Sequence[Mapping],  # name and artefact's hash of each, as in reports/train.json
     names: Iterable[str],  # of candidates; others are passed over
     folder: str | Path,  # models
-) -> pd.DataFrame:
-    "The same rows, with what the artefacts of some candidates say of them; raises `ArtifactError` for one that is not as trained."
+) -> dict[str, Scorer]:  # by candidate
+    "The files that score in production; raises `ArtifactError` for one that is not as trained."
     known = {each["name"]: each.get("artifact") for each in ladder if each["name"] != "rule"}
     wanted = [name for name in dict.fromkeys(names) if known.get(name)]
-    scorers = {name: read_artifact(Path(folder) / name, expected=known[name]) for name in wanted}
+    return {name: read_artifact(Path(folder) / name, expected=known[name]) for name in wanted}
+
+
+def as_released(
+    rows: pd.DataFrame,  # snapshots with a column of probabilities for each candidate
+    scorers: Mapping[str, Scorer],  # by candidate
+) -> pd.DataFrame:
+    "The same rows, with what the files say of them."
     return rows.assign(**{name: scorer.scores(rows).astype(np.float64) for name, scorer in scorers.items()})
 
 

@@ -21,7 +21,7 @@ __all__ = [
     "main",
 ]
 
-# %% ../../nbs/run/cli.ipynb #1ff5bb8b
+# %% ../../nbs/run/cli.ipynb #d4c05fcf
 import os
 import shutil
 import sys
@@ -36,6 +36,7 @@ from .driving import drive_command
 from .experiments import experiment
 from .guard import guard
 from .migrating import migrate
+from .monitoring import monitor
 from .outcomes import outcomes
 from .releases import release
 from .retraining import retrain_command
@@ -43,13 +44,14 @@ from .scorecard import review, score_card
 from .scoring import online_command, score_command
 from .serving import serve_command
 
-# %% ../../nbs/run/cli.ipynb #e7a45c11
+# %% ../../nbs/run/cli.ipynb #7e45cd0d
 EXTRAS = {
     "serve": ("alembic", "fastapi", "fsspec", "onnxruntime", "orjson", "sqlalchemy", "uvicorn"),
     "batch": ("duckdb", "pandas", "pyarrow", "sqlglot"),
     "experiment": ("scipy", "sklearn", "skops", "threadpoolctl"),
     "pipeline": ("dvc", "execnb", "nbconvert", "nbformat", "onnx", "optuna", "papermill", "skl2onnx"),
     "app": ("plotly", "streamlit"),
+    "monitor": ("apprise",),
     "dev": ("nbdev",),
 }
 
@@ -265,7 +267,7 @@ def catalogue(page: Path | None) -> None:
 # %% ../../nbs/run/cli.ipynb #9d1a557c
 cli.add_command(experiment)
 
-# %% ../../nbs/run/cli.ipynb #b4b454fd
+# %% ../../nbs/run/cli.ipynb #07b50101
 for _command in (
     release,
     deploy,
@@ -276,6 +278,7 @@ for _command in (
     rollback,
     history,
     guard,
+    monitor,
     online_command,
     score_command,
     serve_command,

@@ -5,26 +5,21 @@
 # %% auto #0
 __all__ = [
     "Chunk",
-    "Batch",
-    "decision_id",
     "dealt",
     "new_units",
     "assignments",
     "covariates",
     "predictions",
     "exposures",
-    "kept_features",
     "served",
     "keep",
     "finished_batch",
     "note_batch",
 ]
 
-# %% ../../nbs/serve/keeping.ipynb #25d00cfe
-import hashlib
+# %% ../../nbs/serve/keeping.ipynb #c1d2d06e
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -38,33 +33,9 @@ from ..database.insertion import Written, insert_new
 from ..database.tables import table_of
 from .deciding import ACTION
 from .everybody import Decided, by_place, known, slices_of
+from .kept import Batch, decision_id, kept_features
 from .listing import kind_of
 from .records import AT_ONCE, fetched
-
-
-# %% ../../nbs/serve/keeping.ipynb #2773c7f3
-@dataclass(frozen=True)
-class Batch:
-    "A batch as its records name it."
-
-    release: str  # that it runs under
-    as_of: datetime
-    line: int  # of the ledger
-    at: datetime  # UTC, when it decided
-    design: str  # fingerprint, under which units are assigned
-    traits: tuple[str, ...]  # features that are remembered of a unit when it is assigned
-    keep: str = "values"  # or hash: of the features
-    channel: str = "batch"
-
-
-def decision_id(
-    batch: Batch,
-    unit: str,
-) -> str:  # 32 hexadecimal digits
-    "The name of a decision: the same for the same release, time and unit."
-    told = f"{batch.channel}\0{batch.release}\0{batch.as_of.isoformat()}\0{unit}"
-    return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
-
 
 # %% ../../nbs/serve/keeping.ipynb #d64f6ebe
 Chunk = list[Sequence[Any]]  # columns in the order of a table
@@ -183,21 +154,7 @@ def exposures(decided: Decided, batch: Batch) -> Iterator[Chunk]:
         )  # fmt: skip
 
 
-# %% ../../nbs/serve/keeping.ipynb #862d963b
-def kept_features(
-    batch: Batch,
-    columns: Sequence[tuple[str, str]],  # declared features, in order
-    features: Iterable[pa.RecordBatch],  # of all units, in their order
-) -> Iterator[tuple[list[str], list[str | None]]]:  # hashes, and perhaps the features, batch by batch
-    "What is kept of features."
-    for rows in features:
-        count, held = rows.num_rows, {*rows.schema.names}
-        lists = [rows.column(name).to_pylist() if name in held else [None] * count for name, _ in columns]
-        texts = [orjson.dumps(row) for row in zip(*lists)]
-        hashes = [hashlib.blake2b(text, digest_size=16).hexdigest() for text in texts]
-        yield hashes, [text.decode() if batch.keep == "values" else None for text in texts]
-
-
+# %% ../../nbs/serve/keeping.ipynb #c86b6091
 def _shadowed(decided: Decided, rows: slice) -> list[str | None]:
     "What releases that do not answer would have said."
     scores = {name: decided.everybody.scores[name][rows].tolist() for name in decided.deployment.shadows}
