@@ -1,6 +1,8 @@
 # Every target prepares .venv by itself. Needed beforehand: Python 3.11, 3.12 or 3.13, git and make.
 
 UV_VERSION := 0.13.8
+# Processes that share the tests, a file at a time; each has databases and a browser of its own.
+WORKERS    ?= 2
 
 CANDIDATES := python3.13 python3.12 python3.11 python3 python
 FITTING    := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -39,7 +41,7 @@ run: $(INSTALLED) ## check, then run the pipeline: data, features, train, evalua
 test: $(INSTALLED) ## everything: the gates, the lessons, the pipeline, the tests, the score card
 	@$(MAKE) --no-print-directory check lessons
 	@dvc repro
-	@python tests/services.py python -m pytest --cov --cov-report=term:skip-covered $(if $(ARGS),,--junitxml=$(TESTED)) $(ARGS)
+	@python tests/services.py python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered $(if $(ARGS),,--junitxml=$(TESTED)) $(ARGS)
 	@$(if $(ARGS),:,ml-workbench score-card)
 
 reproduced: $(INSTALLED) ## whether the committed results are what the pipeline just wrote
