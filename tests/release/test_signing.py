@@ -104,7 +104,13 @@ def test_no_bit_of_a_signature_can_be_turned():
 
 
 @pytest.mark.parametrize(
-    "text", ["abc", base64.b64encode(b"x" * 31).decode(), "ä" * 44, f"{ANN.public};{BEN.public}"]
+    "text",
+    [
+        "abc",
+        base64.b64encode(b"x" * 31).decode(),
+        "ä" * 44,
+        pytest.param(f"{ANN.public};{BEN.public}", id="two"),
+    ],
 )
 def test_a_trusted_key_that_is_none_is_named_by_its_place(text: str):
     with pytest.raises(SettingsError, match="MLW_TRUSTED_KEYS: key 2 of 2"):
