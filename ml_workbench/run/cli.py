@@ -21,7 +21,7 @@ __all__ = [
     "main",
 ]
 
-# %% ../../nbs/run/cli.ipynb #a457e866
+# %% ../../nbs/run/cli.ipynb #bc94cc73
 import os
 import shutil
 import sys
@@ -40,6 +40,7 @@ from .outcomes import outcomes
 from .releases import release
 from .scoring import online_command, score_command
 from .serving import serve_command
+from .spool import spool
 
 # %% ../../nbs/run/cli.ipynb #e7a45c11
 EXTRAS = {
@@ -263,7 +264,7 @@ def catalogue(page: Path | None) -> None:
 # %% ../../nbs/run/cli.ipynb #9d1a557c
 cli.add_command(experiment)
 
-# %% ../../nbs/run/cli.ipynb #bd7142bc
+# %% ../../nbs/run/cli.ipynb #5d0386cc
 for _command in (
     release,
     deploy,
@@ -277,6 +278,7 @@ for _command in (
     online_command,
     score_command,
     serve_command,
+    spool,
     outcomes,
     drive_command,
     migrate,
