@@ -11700,6 +11700,10 @@ d = {
                 "serve/tallies.html#sums.__init__",
                 "ml_workbench/serve/tallies.py",
             ),
+            "ml_workbench.serve.tallies.Sums._place": (
+                "serve/tallies.html#sums._place",
+                "ml_workbench/serve/tallies.py",
+            ),
             "ml_workbench.serve.tallies.Sums.take": (
                 "serve/tallies.html#sums.take",
                 "ml_workbench/serve/tallies.py",
