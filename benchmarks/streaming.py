@@ -34,7 +34,10 @@ from ml_workbench.serve.segments import segments  # noqa: E402
 from ml_workbench.serve.shipping import read_status  # noqa: E402
 from tests.serve.live import Place, Running, free_port, until  # noqa: E402
 
-LOST, ADDED = 0.03, 0.02  # share of the throughput, and milliseconds of half of the requests (what a run of its own differs by)
+LOST, ADDED = (
+    0.03,
+    0.02,
+)  # share of the throughput, and milliseconds of half of the requests (what a run of its own differs by)
 COUNTING = "import sys; from ml_workbench.serve import shipping; sys.exit(shipping.main([]))"
 PLAIN = COUNTING.replace("; sys.exit", "; shipping.counting = lambda *_: None; sys.exit")
 
@@ -69,7 +72,11 @@ def shipper(place: Place, code: str) -> Iterator[psutil.Process]:
 
 def counted(place: Place) -> tuple[int, int]:
     "Decisions in the table, and in the summaries."
-    engine, served, sums = connected(address(place.url, root=place.root)), table_of("served"), table_of("summaries")
+    engine, served, sums = (
+        connected(address(place.url, root=place.root)),
+        table_of("served"),
+        table_of("summaries"),
+    )
     with engine.connect() as connection:
         there = connection.execute(sa.select(sa.func.count()).select_from(served)).scalar()
         return there, connection.execute(sa.select(sa.func.sum(sums.c.decisions))).scalar() or 0
@@ -86,7 +93,11 @@ def answered(folder: Path, seconds: int, rounds: int) -> bool:
         for turn in range(rounds):
             for code in (COUNTING, PLAIN) if turn % 2 else (PLAIN, COUNTING):
                 with shipper(place, code) as process:
-                    until(lambda pid=process.pid: (said := read_status(place.root / "state/spool")) and said.pid == pid)
+                    until(
+                        lambda pid=process.pid: (
+                            (said := read_status(place.root / "state/spool")) and said.pid == pid
+                        )
+                    )
                     many[code].append(wrk(running.url, folder, sent, connections=16, seconds=seconds))
                     single[code].append(wrk(running.url, folder, sent, connections=1, seconds=seconds))
                     until(lambda: not read_status(place.root / "state/spool").waiting, 60)
@@ -94,8 +105,12 @@ def answered(folder: Path, seconds: int, rounds: int) -> bool:
     rates = [statistics.median(each["rate"] for each in many[code]) for code in (COUNTING, PLAIN)]
     ratio = statistics.median(one["rate"] / other["rate"] for one, other in zip(many[COUNTING], many[PLAIN]))
     halves = [statistics.median(each["p50"] for each in single[code]) for code in (COUNTING, PLAIN)]
-    added = statistics.median(one["p50"] - other["p50"] for one, other in zip(single[COUNTING], single[PLAIN]))
-    print(f"| {there:,} decisions, {sums:,} of them counted | measured | asked | holds |\n|---|---:|---:|---|")
+    added = statistics.median(
+        one["p50"] - other["p50"] for one, other in zip(single[COUNTING], single[PLAIN])
+    )
+    print(
+        f"| {there:,} decisions, {sums:,} of them counted | measured | asked | holds |\n|---|---:|---:|---|"
+    )
     return table([
         (f"16 connections, counting against not ({rates[0]:,.0f} and {rates[1]:,.0f} a second)", f"{ratio:.3f} ×", f"{1 - LOST:.2f} ×", ratio >= 1 - LOST),
         (f"one connection, half of the requests ({halves[0]:.3f} and {halves[1]:.3f} ms)", f"{added:+.3f} ms", f"+{ADDED:.2f} ms", added <= ADDED),
@@ -110,7 +125,9 @@ def households(place: Place) -> list[str]:
 
     (release,) = place.store.ids()
     names = [name for name, _ in json.loads(place.store.read(release).files[POLICY])["columns"]]
-    rows = pd.read_parquet(ROOT / "data/features/snapshots.parquet", columns=names).sample(5000, random_state=1)
+    rows = pd.read_parquet(ROOT / "data/features/snapshots.parquet", columns=names).sample(
+        5000, random_state=1
+    )
     plain = rows.astype(object).where(rows.notna(), None).values.tolist()
     return [orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY).decode() for row in plain]
 
@@ -156,7 +173,9 @@ def shipped(folder: Path, count: int, rounds: int) -> bool:
             holds = counting >= PER_SECOND and memory <= MEGABYTES
             told = f"{counting:,.0f} of {without:,.0f}, {counting / without:.2f} ×, {memory:.0f} MB"
             found.append((f"{kind}, {what}", told, f"{PER_SECOND:,} in {MEGABYTES} MB", holds))
-    print("| decisions a second of the shipper's processor, counting and not | measured | asked | holds |\n|---|---:|---:|---|")
+    print(
+        "| decisions a second of the shipper's processor, counting and not | measured | asked | holds |\n|---|---:|---:|---|"
+    )
     return table(found)
 
 
