@@ -12120,6 +12120,19 @@ d = {
                 "ml_workbench/run/serving.py",
             )
         },
+        "ml_workbench.run.spool": {
+            "ml_workbench.run.spool._folder": ("run/spool.html#_folder", "ml_workbench/run/spool.py"),
+            "ml_workbench.run.spool.list_command": (
+                "run/spool.html#list_command",
+                "ml_workbench/run/spool.py",
+            ),
+            "ml_workbench.run.spool.readmit_command": (
+                "run/spool.html#readmit_command",
+                "ml_workbench/run/spool.py",
+            ),
+            "ml_workbench.run.spool.spool": ("run/spool.html#spool", "ml_workbench/run/spool.py"),
+            "ml_workbench.run.spool.told": ("run/spool.html#told", "ml_workbench/run/spool.py"),
+        },
         "ml_workbench.run.stages": {
             "ml_workbench.run.stages.Lock": ("run/stages.html#lock", "ml_workbench/run/stages.py"),
             "ml_workbench.run.stages.Lock.note": ("run/stages.html#lock.note", "ml_workbench/run/stages.py"),
@@ -12449,11 +12462,13 @@ d = {
             "ml_workbench.serve.asking.post": ("serve/asking.html#post", "ml_workbench/serve/asking.py"),
         },
         "ml_workbench.serve.backlog": {
+            "ml_workbench.serve.backlog.Aside": ("serve/backlog.html#aside", "ml_workbench/serve/backlog.py"),
             "ml_workbench.serve.backlog.Batch": ("serve/backlog.html#batch", "ml_workbench/serve/backlog.py"),
             "ml_workbench.serve.backlog._stretch": (
                 "serve/backlog.html#_stretch",
                 "ml_workbench/serve/backlog.py",
             ),
+            "ml_workbench.serve.backlog.aside": ("serve/backlog.html#aside", "ml_workbench/serve/backlog.py"),
             "ml_workbench.serve.backlog.clear": ("serve/backlog.html#clear", "ml_workbench/serve/backlog.py"),
             "ml_workbench.serve.backlog.readmit": (
                 "serve/backlog.html#readmit",
@@ -12491,6 +12506,7 @@ d = {
                 "serve/batch.html#_everybody",
                 "ml_workbench/serve/batch.py",
             ),
+            "ml_workbench.serve.batch._fared": ("serve/batch.html#_fared", "ml_workbench/serve/batch.py"),
             "ml_workbench.serve.batch._kept_columns": (
                 "serve/batch.html#_kept_columns",
                 "ml_workbench/serve/batch.py",
@@ -12506,6 +12522,7 @@ d = {
                 "ml_workbench/serve/batch.py",
             ),
             "ml_workbench.serve.batch._valuing": ("serve/batch.html#_valuing", "ml_workbench/serve/batch.py"),
+            "ml_workbench.serve.batch._waiting": ("serve/batch.html#_waiting", "ml_workbench/serve/batch.py"),
             "ml_workbench.serve.batch._written": ("serve/batch.html#_written", "ml_workbench/serve/batch.py"),
             "ml_workbench.serve.batch.feeds_of": ("serve/batch.html#feeds_of", "ml_workbench/serve/batch.py"),
             "ml_workbench.serve.batch.reader_of": (
@@ -13153,10 +13170,6 @@ d = {
                 "serve/following.html#remembered",
                 "ml_workbench/serve/following.py",
             ),
-            "ml_workbench.serve.following.resting_units": (
-                "serve/following.html#resting_units",
-                "ml_workbench/serve/following.py",
-            ),
         },
         "ml_workbench.serve.function": {
             "ml_workbench.serve.function.Called": (
@@ -13763,6 +13776,36 @@ d = {
                 "ml_workbench/serve/requests.py",
             ),
         },
+        "ml_workbench.serve.resting": {
+            "ml_workbench.serve.resting.Waiting": (
+                "serve/resting.html#waiting",
+                "ml_workbench/serve/resting.py",
+            ),
+            "ml_workbench.serve.resting._clock": (
+                "serve/resting.html#_clock",
+                "ml_workbench/serve/resting.py",
+            ),
+            "ml_workbench.serve.resting._predictions": (
+                "serve/resting.html#_predictions",
+                "ml_workbench/serve/resting.py",
+            ),
+            "ml_workbench.serve.resting._since": (
+                "serve/resting.html#_since",
+                "ml_workbench/serve/resting.py",
+            ),
+            "ml_workbench.serve.resting.resting_units": (
+                "serve/resting.html#resting_units",
+                "ml_workbench/serve/resting.py",
+            ),
+            "ml_workbench.serve.resting.waiting_frames": (
+                "serve/resting.html#waiting_frames",
+                "ml_workbench/serve/resting.py",
+            ),
+            "ml_workbench.serve.resting.waiting_lists": (
+                "serve/resting.html#waiting_lists",
+                "ml_workbench/serve/resting.py",
+            ),
+        },
         "ml_workbench.serve.routing": {
             "ml_workbench.serve.routing.Assignment": (
                 "serve/routing.html#assignment",
@@ -14293,6 +14336,10 @@ d = {
             "ml_workbench.serve.tallies.Sums": ("serve/tallies.html#sums", "ml_workbench/serve/tallies.py"),
             "ml_workbench.serve.tallies.Sums.__init__": (
                 "serve/tallies.html#sums.__init__",
+                "ml_workbench/serve/tallies.py",
+            ),
+            "ml_workbench.serve.tallies.Sums._place": (
+                "serve/tallies.html#sums._place",
                 "ml_workbench/serve/tallies.py",
             ),
             "ml_workbench.serve.tallies.Sums.take": (

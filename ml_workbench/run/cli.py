@@ -21,7 +21,7 @@ __all__ = [
     "main",
 ]
 
-# %% ../../nbs/run/cli.ipynb #d4c05fcf
+# %% ../../nbs/run/cli.ipynb #a514f56c
 import os
 import shutil
 import sys
@@ -43,6 +43,7 @@ from .retraining import retrain_command
 from .scorecard import review, score_card
 from .scoring import online_command, score_command
 from .serving import serve_command
+from .spool import spool
 
 # %% ../../nbs/run/cli.ipynb #7e45cd0d
 EXTRAS = {
@@ -267,7 +268,7 @@ def catalogue(page: Path | None) -> None:
 # %% ../../nbs/run/cli.ipynb #9d1a557c
 cli.add_command(experiment)
 
-# %% ../../nbs/run/cli.ipynb #07b50101
+# %% ../../nbs/run/cli.ipynb #5a1a7b2c
 for _command in (
     release,
     deploy,
@@ -282,6 +283,7 @@ for _command in (
     online_command,
     score_command,
     serve_command,
+    spool,
     outcomes,
     drive_command,
     score_card,

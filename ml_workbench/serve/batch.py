@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ["FEW", "Feed", "feeds_of", "reader_of", "scored", "Run", "Order", "score", "reading"]
 
-# %% ../../nbs/serve/batch.ipynb #31c34891
+# %% ../../nbs/serve/batch.ipynb #b86acb92
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -25,7 +26,8 @@ from ..data.tables import TABLES
 from ..database.connections import address, connected, transaction
 from ..database.insertion import Written
 from ..database.schema import upgrade
-from ..plan.errors import ReleaseError
+from ..database.tables import table_of
+from ..plan.errors import ReleaseError, SpoolError
 from ..plan.settings import Settings
 from ..release.declaration import DECLARATION, declared_from
 from ..release.loading import Loaded
@@ -33,11 +35,12 @@ from ..release.policy import Terms
 from .deciding import Way, design_of, ways_of
 from .everybody import AT_ONCE, Decided, Everybody, Gathering, decide_all, handed_over
 from .extracts import Known, known_at, reduced
-from .following import resting_units
 from .keeping import Batch, finished_batch, keep, note_batch
 from .live import Live, live
+from .resting import Waiting, resting_units, waiting_lists
 from .scoring import Progress, Streamed, score_stream
 from .targets import Target, open_target
+from .vitals import Stretch, called, memory
 
 
 # %% ../../nbs/serve/batch.ipynb #e4e80eb8
@@ -214,7 +217,7 @@ def _now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-# %% ../../nbs/serve/batch.ipynb #efe31c2d
+# %% ../../nbs/serve/batch.ipynb #47eb2385
 def score(
     order: Order,
     settings: Settings,
@@ -247,7 +250,8 @@ def score(
             clock.lap("read")
             everybody, went = _everybody(known, feeds, settings.threads, progress)
             clock.lap("score")
-            resting = resting_units(engine, found.deployment.split.name, order.as_of, found.terms)
+            about = found.deployment.split.name, order.as_of, found.terms
+            resting = resting_units(engine, *about, _waiting(settings, *about, say))
             decided = decide_all(everybody, found.deployment, ways, found.terms, resting=resting)
             clock.lap("decide")
             say(f"writing to {target.shown}")
@@ -257,6 +261,23 @@ def score(
             )
     finally:
         engine.dispose()
+
+
+def _waiting(
+    settings: Settings, experiment: str, as_of: datetime, terms: Terms, say: Callable[[str], Any]
+) -> Waiting:
+    "Decisions that wait in this machine's spool, and say so: a batch knows nothing of those on other machines."
+    try:
+        found = waiting_lists(settings.root / settings.spool_dir, experiment, as_of, terms)
+    except SpoolError as error:
+        say(f"{error}; only those that the database knows of rest")
+        return Waiting()
+    if found.records:
+        resting = sum(map(len, found.listed.values()))
+        say(
+            f"{found.records:,} records wait in this machine's spool; {resting:,} units rest that were listed in them"
+        )
+    return found
 
 
 def reading(
@@ -274,7 +295,7 @@ def reading(
     )  # fmt: skip
 
 
-# %% ../../nbs/serve/batch.ipynb #d4f8d45c
+# %% ../../nbs/serve/batch.ipynb #4cb5877d
 def _written(
     order: Order, found: Live, target: Target, engine: sa.Engine, batch: Batch, decided: Decided,
     features: pa.RecordBatchReader, went: Sequence[Streamed], clock: _Clock, again: bool,
@@ -301,8 +322,16 @@ def _written(
                 finished_at=run.finished_at,
                 details=details,
             )
+            connection.execute(table_of("operations").insert(), _fared(run))
             pending.commit()
     return run
+
+
+def _fared(run: Run) -> dict[str, Any]:
+    "How a batch fared, as a line of table `operations`."
+    own, seconds = os.getpid(), round(sum(run.seconds.values()), 3)
+    row = {"release": run.release, "seconds": seconds, "decisions": run.units, "failed": 0}
+    return Stretch().row("batch", called(own), memory_mb=memory([own]), **row)
 
 
 def _run(

@@ -152,7 +152,7 @@ def _edges(raw: Mapping[str, Any]) -> np.ndarray:
     return np.array(raw["edges"], dtype=np.float64)
 
 
-# %% ../../nbs/serve/tallies.ipynb #07f87192
+# %% ../../nbs/serve/tallies.ipynb #382c19ca
 _ADDED = ("count", "null", "nan", "infinite", "total", "bins")
 
 
@@ -172,22 +172,26 @@ class Sums:
         matrix: np.ndarray,  # columns × rows, NaN for what is not known
     ) -> None:
         "Count some rows."
-        finite, null = np.isfinite(matrix), np.isnan(matrix)
-        self.count[places] += matrix.shape[1]
-        self.null[places] += null.sum(axis=1)
-        self.infinite[places] += matrix.shape[1] - (finite | null).sum(axis=1)
-        self.low[places] = np.minimum(self.low[places], np.min(matrix, axis=1, initial=np.inf, where=finite))
-        self.high[places] = np.maximum(
-            self.high[places], np.max(matrix, axis=1, initial=-np.inf, where=finite)
-        )
+        null, finite = np.isnan(matrix).sum(axis=1), np.isfinite(matrix)
+        there, rows = finite.sum(axis=1), matrix.shape[1]
+        self.count[places] += rows
+        self.null[places] += null
+        self.infinite[places] += rows - null - there
         self.total[places] += np.sum(matrix, axis=1, where=finite)
-        codes = [
-            np.searchsorted(self.edges[place], row[there], side="right") + self.starts[place]
-            for place, row, there in zip(places, matrix, finite)
-        ]
-        self.bins += np.bincount(
-            np.concatenate([np.zeros(0, dtype=np.int64), *codes]), minlength=len(self.bins)
-        )
+        ordered = np.sort(np.where(finite, matrix, np.nan), axis=1)  # numbers first
+        for place, row, many in zip(places, ordered, there.tolist()):
+            if many:
+                self._place(place, row[:many])
+
+    def _place(self, place: int, ascending: np.ndarray) -> None:
+        "Put the numbers of one column where they belong."
+        self.low[place] = min(self.low[place], ascending[0])
+        self.high[place] = max(self.high[place], ascending[-1])
+        below = ascending.searchsorted(self.edges[place])
+        bins = self.bins[self.starts[place] : self.starts[place + 1]]
+        bins[:-1] += below
+        bins[1:] -= below
+        bins[-1] += len(ascending)
 
 
 # %% ../../nbs/serve/tallies.ipynb #9300f511

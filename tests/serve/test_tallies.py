@@ -82,7 +82,9 @@ def alike(one: Any, other: Any) -> None:
 @given(rows=ROWS.filter(bool))
 def test_every_column_is_what_the_reference_would_say_of_it(rows: list[list]) -> None:
     found = told(count_of(rows)).features
-    assert found.keys() == {*EDGES, *LEVELS}, "the label is no feature, and what has no reference is not counted"
+    assert found.keys() == {*EDGES, *LEVELS}, (
+        "the label is no feature, and what has no reference is not counted"
+    )
     for name, edges in EDGES.items():
         alike(found[name], numbers(column(rows, name), edges))
     for name, levels in LEVELS.items():
@@ -141,7 +143,9 @@ def test_both_says_what_counting_on_says(rows: list[list], decided: list[tuple])
 def test_bins_survive_being_written_short(bins: list[int], data: st.DataObject) -> None:
     starts = [0, *sorted(data.draw(st.sets(st.integers(1, len(bins) - 1))))] if len(bins) > 1 else [0]
     parts = squeezed(np.array(bins, dtype=np.int64), starts) if bins else []
-    expected = [tuple(bins[first:end]) for first, end in zip(starts, [*starts[1:], len(bins)])] if bins else []
+    expected = (
+        [tuple(bins[first:end]) for first, end in zip(starts, [*starts[1:], len(bins)])] if bins else []
+    )
     assert [unsqueezed(part) for part in parts] == expected
     assert unsqueezed(bins) == tuple(bins), "plain counts are read as well"
     assert all(len(part) <= len(whole) for part, whole in zip(parts, expected))
@@ -216,7 +220,9 @@ def test_without_a_reference_there_are_actions_and_reasons_and_nothing_else() ->
 
 def test_what_was_counted_while_the_reference_was_at_hand_stays_when_it_is_gone() -> None:
     before = count_of([[1, "Bath", 1, 1, 1]] * 3, [("offer", "assigned", "proposed", 0.5)] * 3)
-    later = counted_together(Count(Measure(), told(before)), count_of([], [("none", "holdout", "none", None)], Measure()))
+    later = counted_together(
+        Count(Measure(), told(before)), count_of([], [("none", "holdout", "none", None)], Measure())
+    )
     assert told(later) == Tally(
         told(before).features, told(before).score, {"offer": 3, "none": 1}, {"assigned": 3, "holdout": 1}
     )
@@ -231,7 +237,9 @@ def test_counts_of_other_edges_are_no_counts_of_these() -> None:
         Count(other, before)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"features":{"a":{}},"score":null,"actions":{},"reasons":{}}', "nope"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"features":{"a":{}},"score":null,"actions":{},"reasons":{}}', "nope"]
+)
 def test_a_text_that_is_no_summary_is_told(text: str) -> None:
     with pytest.raises(ReleaseError, match="cannot be read"):
         tally_from(text)
