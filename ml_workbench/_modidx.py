@@ -7877,6 +7877,10 @@ d = {
                 "monitor/retraining.html#advice.as_json",
                 "ml_workbench/monitor/retraining.py",
             ),
+            "ml_workbench.monitor.retraining.Advice.rest": (
+                "monitor/retraining.html#advice.rest",
+                "ml_workbench/monitor/retraining.py",
+            ),
             "ml_workbench.monitor.retraining.Situation": (
                 "monitor/retraining.html#situation",
                 "ml_workbench/monitor/retraining.py",
@@ -11838,6 +11842,10 @@ d = {
             ),
             "ml_workbench.run.prospects._last_readings": (
                 "run/prospects.html#_last_readings",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects._logged": (
+                "run/prospects.html#_logged",
                 "ml_workbench/run/prospects.py",
             ),
             "ml_workbench.run.prospects._scorer": (

@@ -117,7 +117,7 @@ def sum_of(
     return Sum(weeks, cost, *gains, loss.chance_above(even), even)
 
 
-# %% ../../nbs/monitor/retraining.ipynb #fe75b49c
+# %% ../../nbs/monitor/retraining.ipynb #97daf6b4
 START, STOP = 0.6, 0.4  # chance of a gain at which it is begun, and below which it is no longer wanted
 
 
@@ -132,6 +132,11 @@ class Advice:
     situation: Situation
     loss: Loss
     sum: Sum
+
+    @property
+    def rest(self) -> tuple[str, ...]:
+        "The reasons that the gist does not tell already."
+        return tuple(each for each in self.reasons if not self.sentence.endswith(each))
 
     def as_json(self) -> dict[str, Any]:
         "Plain values, six digits."
@@ -162,7 +167,7 @@ def advice(
     )
 
 
-# %% ../../nbs/monitor/retraining.ipynb #44834150
+# %% ../../nbs/monitor/retraining.ipynb #7a2b6beb
 _VERBS = {"retrain": "Retrain", "wait": "Wait", "unknown": "Unknown"}
 
 
@@ -175,7 +180,7 @@ def _blocks(situation: Situation, terms: RetrainingParams) -> list[str]:
         found.append(f"{kinds} ({named}). A model that learns from it learns what is broken: mend it first.")
     if situation.newer_weeks <= 0:
         found.append(
-            "there is nothing newer to learn from: the training weeks would be those of the model in use."
+            "there is nothing newer to learn from, so that the training weeks would be those of the model in use."
         )
     if situation.trial:
         found.append(f"challenger {situation.trial} is being tried: promote it or take it back first.")
@@ -237,7 +242,7 @@ def _considered(situation: Situation) -> tuple[str, ...]:
     return tuple(said)
 
 
-# %% ../../nbs/monitor/retraining.ipynb #90ff5546
+# %% ../../nbs/monitor/retraining.ipynb #70a35f36
 MADE = ("proposed", "deployed", "vetoed")  # results that cost a training
 
 
@@ -250,7 +255,7 @@ def note(
     key = _key(table, advised.situation)
     row = {
         "decision": advised.decision,
-        "reason": " ".join([advised.sentence, *advised.reasons[1:]]),
+        "reason": " ".join([advised.sentence, *advised.rest]),
         "estimate": json.dumps(content, ensure_ascii=False),
     }
     with transaction(engine) as connection:

@@ -157,9 +157,9 @@ def fresh_slices(
     return tuple(rows[rows[time].isin(dates)].reset_index(drop=True) for dates in (known, later))
 
 
-# %% ../../nbs/run/prospects.ipynb #31ca0308
+# %% ../../nbs/run/prospects.ipynb #31097f22
 def _known_weeks(
-    root: Path, params: "Params", used: InUse, at: datetime
+    root: Path, settings: "Settings", params: "Params", used: InUse, at: datetime
 ) -> "tuple[Weeks, Weeks, Any] | None":
     "Matured weeks since the release with both models' scores, the judged ones, and the schema."
     from ml_workbench.examine.refits import lighter, recipe_of, refit
@@ -194,12 +194,12 @@ def _known_weeks(
     seen = without_families(schema, params.train.withheld_families)
     recipe = lighter(recipe_of(read_json(root / "reports/train.json"), used.model, params.train))
     fresh = refit(recipe, seen, train=slices[0], validation=slices[1])
-    now, schema = _weighed(root, params, now, schema)
+    now, schema = _weighed(settings, params, now, schema)
     score = _scorer(root, used, schema)
     return Weeks(now, score(now), fresh.probability(now)), Weeks(test, score(test)), schema
 
 
-# %% ../../nbs/run/prospects.ipynb #55d73ee1
+# %% ../../nbs/run/prospects.ipynb #9a509f9c
 def _scorer(root: Path, used: InUse, schema: Any) -> Callable[[Any], Any]:
     "How the model in use scores rows."
     if used.bundle is not None:
@@ -218,24 +218,34 @@ def _scorer(root: Path, used: InUse, schema: Any) -> Callable[[Any], Any]:
     )
 
 
-def _weighed(root: Path, params: "Params", rows: Any, schema: Any) -> tuple[Any, Any]:
+def _weighed(settings: "Settings", params: "Params", rows: Any, schema: Any) -> tuple[Any, Any]:
     "Rows with what their labels count, where actions have changed some."
     from dataclasses import replace
 
-    from ml_workbench.monitor.contamination import read_logged, weigh
+    from ml_workbench.monitor.contamination import weigh
 
-    folder = root / params.monitor.records
-    if schema.weight or params.monitor.records == "database" or not (folder / "exposures.parquet").is_file():
-        return rows, schema
-    weighing = weigh(rows, schema, read_logged(folder))
-    if weighing.weights is None:
+    logged = None if schema.weight else _logged(settings, params.monitor.records)
+    if logged is None or (weighing := weigh(rows, schema, logged)).weights is None:
         return rows, schema
     return rows.assign(weight=weighing.weights), replace(schema, weight="weight")
 
 
-# %% ../../nbs/run/prospects.ipynb #d1591fb1
+def _logged(settings: "Settings", source: str) -> Any:
+    "What was done to units, in the database or in a folder; None where nobody has written it down."
+    from ml_workbench.monitor.contamination import read_logged
+    from ml_workbench.serve.records import open_records
+
+    if source != "database":
+        folder = settings.root / source
+        return read_logged(folder) if (folder / "exposures.parquet").is_file() else None
+    with open_records(settings) as records:
+        return _asked(settings, "exposures", lambda _: read_logged(records), None)
+
+
+# %% ../../nbs/run/prospects.ipynb #446d86bf
 def loss_in(
     root: Path,
+    settings: "Settings",
     params: "Params",
     used: InUse,
     *,
@@ -252,12 +262,16 @@ def loss_in(
     )
     if diagnosis.get("model", {}).get("name") == used.model:
         curve = curve_loss(
-            diagnosis["staleness"], newer_weeks, charter, confidence=params.diagnose.confidence, **options
+            diagnosis.get("staleness", ()),
+            newer_weeks,
+            charter,
+            confidence=params.diagnose.confidence,
+            **options,
         )
     else:
         curve = unknown_loss(charter.currency, f"How {used.model} ages was not measured in this project.")
     try:
-        weeks = _known_weeks(root, params, used, at)
+        weeks = _known_weeks(root, settings, params, used, at)
     except WorkbenchError as error:
         return loss_of(unknown_loss(charter.currency, f"Outcomes cannot be used: {error}."), curve)
     if weeks is None:
@@ -271,7 +285,7 @@ def loss_in(
     return loss_of(observed, curve)
 
 
-# %% ../../nbs/run/prospects.ipynb #fd6cd098
+# %% ../../nbs/run/prospects.ipynb #20a85935
 @dataclass(frozen=True)
 class Outlook:
     "What a decision rests on, and what would be done."
@@ -319,7 +333,12 @@ def outlook_of(
     last, before = earlier(_decided(settings), at, used.release)
     situation = Situation(at, used.release, newer, statuses(root, settings), used.challenger, last, before)
     return Outlook(
-        params, used, reach, features, situation, loss_in(root, params, used, at=at, newer_weeks=newer)
+        params,
+        used,
+        reach,
+        features,
+        situation,
+        loss_in(root, settings, params, used, at=at, newer_weeks=newer),
     )
 
 

@@ -208,13 +208,13 @@ def _made(root: Path, settings: "Settings", outlook: Outlook, fresh: bool, say: 
     return made
 
 
-# %% ../../nbs/run/retraining.ipynb #700893ca
+# %% ../../nbs/run/retraining.ipynb #5c91c2c1
 def told(
     done: Retrained,
 ) -> list[str]:  # lines
     "A decision and its outcome for a terminal."
     advised = done.advice
-    lines = [advised.sentence, "", *(f"· {each[:1].upper()}{each[1:]}" for each in advised.reasons)]
+    lines = [advised.sentence, "", *(f"· {each[:1].upper()}{each[1:]}" for each in advised.rest)]
     lines += [f"  {each}" for each in advised.considered]
     if done.forced:
         lines += ["", f"Made all the same, by {done.forced['by']}: {done.forced['reason']}"]

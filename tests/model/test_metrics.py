@@ -1,5 +1,6 @@
 """Metrics under weights, and intervals from whole units."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -132,3 +133,32 @@ def test_calibration_bins_hold_all_rows_and_count_units_once():
     assert one.high - one.low > many.high - many.low
     few = calibration_bins(panel_with(label[:3], np.arange(3)), np.linspace(0, 1, 3), bins=10)
     assert sum(each.count for each in few) == 3
+
+
+def test_labels_of_other_weight_count_as_scikit_learn_weighs_them():
+    random = np.random.default_rng(7)
+    plain, probability = repeated(40)
+    weight = random.choice([0.0, 1.0, 5.0], len(plain.label))
+    panel, once = replace(plain, weight=weight), unit_counts(40, 2, seed=0)
+    auc, precision = ranking_draws(panel, probability, once)
+    assert auc[0] == pytest.approx(roc_auc_score(plain.label, probability, sample_weight=weight))
+    assert precision[0] == pytest.approx(
+        average_precision_score(plain.label, probability, sample_weight=weight)
+    )
+    brier = brier_score_loss(plain.label, probability, sample_weight=weight)
+    assert brier_draws(panel, probability, once)[0] == pytest.approx(brier)
+    (one,) = calibration_bins(panel, probability, bins=1)
+    assert one.observed == pytest.approx(np.average(plain.label, weights=weight))
+    (even,) = calibration_bins(plain, probability, bins=1)
+    assert one.high - one.low > even.high - even.low
+
+
+def test_equal_weights_change_no_figure():
+    plain, probability = repeated(40)
+    panel, counts = replace(plain, weight=np.ones(len(plain.label))), unit_counts(40, 20, seed=0)
+    assert calibration_bins(panel, probability) == calibration_bins(plain, probability)
+    assert np.array_equal(brier_draws(panel, probability, counts), brier_draws(plain, probability, counts))
+    for one, other in zip(
+        ranking_draws(panel, probability, counts), ranking_draws(plain, probability, counts)
+    ):
+        assert np.allclose(one, other)

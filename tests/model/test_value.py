@@ -1,5 +1,7 @@
 """Unit economics by hand, rest after an offer, credit once."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -164,3 +166,17 @@ def test_a_run_in_that_leaves_nothing_to_count_is_refused(root):
     rows["as_of"] = pd.date_range("2024-01-01", periods=2, freq="7D")
     with pytest.raises(TrainingError, match="run_in_weeks: 2 leaves none of 2 weeks to count"):
         panel_of(rows, schema, economics)
+
+
+def test_a_label_that_counts_twice_is_worth_two_and_an_offer_costs_the_same():
+    schema = replace(SCHEMA, weight="weight")
+    rows = weeks_of((1, 1, 0)).assign(weight=[2.0, 0.0, 1.0])
+    played = simulate(
+        panel_of(rows, schema, terms()), np.array([3.0, 2.0, 1.0]), sizes=[3], economics=terms()
+    )
+    assert played.value[:, 0].tolist() == [200.0, 0.0, 0.0] and played.offers[:, 0].tolist() == [
+        1.0,
+        1.0,
+        1.0,
+    ]
+    assert played.hits[:, 0].tolist() == [2.0, 0.0, 0.0]

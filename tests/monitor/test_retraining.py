@@ -145,6 +145,11 @@ def test_a_wavering_estimate_sends_nobody_back_and_forth():
             assert before == start
 
 
+def test_the_gist_is_not_told_twice():
+    said = advice(loss(1.0), TERMS, replace(WELL, newer_weeks=0))
+    assert said.sentence.endswith(said.reasons[0]) and said.rest == said.reasons[1:]
+
+
 def test_the_answer_is_plain_values_that_json_takes():
     raw = json.loads(
         json.dumps(advice(loss(100.0), TERMS, replace(WELL, last=DAY)).as_json(), allow_nan=False)
@@ -174,7 +179,8 @@ def test_a_day_and_a_release_have_one_line_and_the_last_answer_stands(records):
         note(records.engine, advice(loss(value), TERMS, WELL))
     (line,) = retrainings(records.engine)
     assert line["decision"] == "retrain" and line["outcome"] is None and line["at"] == DAY
-    assert line["estimate"]["loss"]["value"] == 100.0 and "cost $700" in line["reason"]
+    assert line["estimate"]["loss"]["value"] == 100.0
+    assert "cost $700" in line["reason"] and "A fresh fit would have earned more." in line["reason"]
 
 
 def test_what_came_of_it_is_written_once_and_is_not_asked_away(records):

@@ -42,6 +42,7 @@ KEYS = [
 NAMED = st.sampled_from(KEYS)
 OPTIONAL = {
     ("charter", "edge"),
+    ("features", "records"),
     *(("charter", "economics", key) for key in ("run_in_weeks", "development_cost", "development_weeks")),
     *(
         ("experiment", name)

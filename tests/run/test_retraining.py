@@ -15,6 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+import ml_workbench.run.prospects as prospects
 import ml_workbench.run.remaking as remaking
 import ml_workbench.run.retraining as retraining
 from ml_workbench.monitor.losses import Loss
@@ -329,6 +330,26 @@ def test_what_the_monitors_said_is_read_from_the_report_or_else_from_the_databas
     (place / "reports").mkdir()
     (place / "reports/monitor.json").write_text(json.dumps({"periods": []}))
     assert statuses(place, settings) == {}
+
+
+def test_what_was_done_to_units_is_read_where_it_is_and_nothing_is_made_to_look(place):
+    settings = load_settings(place, {})
+    assert prospects._logged(settings, "database") is None and prospects._logged(settings, "nowhere") is None
+    assert not (place / "state").exists()
+    at = datetime(2018, 1, 1, 5)
+    row = {
+        "experiment": "e",
+        "unit": "1",
+        "as_of": at,
+        "arm": "champion",
+        "action": "offer",
+        "cost": 1.0,
+        "propensity": 0.9,
+    }
+    with open_records(settings) as records:
+        records.migrate()
+        records.write("exposures", [row])
+    assert prospects._logged(settings, "database").actions["unit"].tolist() == ["1"]
 
 
 # --- the folder
