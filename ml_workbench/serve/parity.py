@@ -22,10 +22,10 @@ __all__ = [
     "parity",
 ]
 
-# %% ../../nbs/serve/parity.ipynb #3d7da51f
+# %% ../../nbs/serve/parity.ipynb #bb8fd998
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -151,7 +151,7 @@ def _policies(rows: pd.DataFrame, loaded: Loaded, schema: Schema, charter: "Char
     return {"champion": model, "control": rule}
 
 
-# %% ../../nbs/serve/parity.ipynb #88d9455b
+# %% ../../nbs/serve/parity.ipynb #0ea15338
 def trained(
     loaded: Loaded,
     rows: pd.DataFrame,  # snapshots of some as-of times, with the model's probabilities under its name
@@ -163,6 +163,11 @@ def trained(
     if rows.empty:
         raise GateError("there are no snapshots to compare with: rerun the features stage")
     charter, policies = loaded.terms.charter, _policies(rows, loaded, schema, loaded.terms.charter)
+    needed = {
+        *loaded.terms.names,
+        *loaded.scorer.signature.names,
+    }  # what is about people stays with the snapshots
+    held = replace(schema, features=tuple(each for each in schema.features if each.name in needed))
     times, week = np.unique(rows[schema.time].to_numpy(), return_inverse=True)
     entities, unit = np.unique(rows[schema.entity].to_numpy(), return_inverse=True)
     days = (times - times[0]) / np.timedelta64(1, "D")
@@ -171,7 +176,7 @@ def trained(
     lots = Router(deployment.split).assign_many(np.array([str(each) for each in entities]))
     serving = np.array([deployment.serves(place.arm) or "" for place in lots.places])[lots.place][unit]
     parts = [
-        _week(rows, np.flatnonzero(week == number), unit, serving, policies, said, schema, charter)
+        _week(rows, np.flatnonzero(week == number), unit, serving, policies, said, held, charter)
         for number in range(len(times))
     ]
     names = np.array([str(each) for each in entities])
