@@ -6332,6 +6332,100 @@ d = {
                 "ml_workbench/monitor/checks.py",
             ),
         },
+        "ml_workbench.monitor.explaining": {
+            "ml_workbench.monitor.explaining.Explanation": (
+                "monitor/explaining.html#explanation",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.Explanation.as_json": (
+                "monitor/explaining.html#explanation.as_json",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.Explanation.same": (
+                "monitor/explaining.html#explanation.same",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.Explanation.strongest": (
+                "monitor/explaining.html#explanation.strongest",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.Neighbour": (
+                "monitor/explaining.html#neighbour",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.Now": (
+                "monitor/explaining.html#now",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.Rescored": (
+                "monitor/explaining.html#rescored",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.Then": (
+                "monitor/explaining.html#then",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining._as_served": (
+                "monitor/explaining.html#_as_served",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining._near": (
+                "monitor/explaining.html#_near",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining._record": (
+                "monitor/explaining.html#_record",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining._release": (
+                "monitor/explaining.html#_release",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining._worked_out": (
+                "monitor/explaining.html#_worked_out",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.cells_of": (
+                "monitor/explaining.html#cells_of",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.distances": (
+                "monitor/explaining.html#distances",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.explain": (
+                "monitor/explaining.html#explain",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.hash_of": (
+                "monitor/explaining.html#hash_of",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.known_now": (
+                "monitor/explaining.html#known_now",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.known_then": (
+                "monitor/explaining.html#known_then",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.meanings_in": (
+                "monitor/explaining.html#meanings_in",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.neighbours": (
+                "monitor/explaining.html#neighbours",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.rescored": (
+                "monitor/explaining.html#rescored",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.ways_to_score": (
+                "monitor/explaining.html#ways_to_score",
+                "ml_workbench/monitor/explaining.py",
+            ),
+        },
         "ml_workbench.monitor.handling": {
             "ml_workbench.monitor.handling._said": (
                 "monitor/handling.html#_said",
@@ -6488,6 +6582,36 @@ d = {
             "ml_workbench.monitor.notices.told_of": (
                 "monitor/notices.html#told_of",
                 "ml_workbench/monitor/notices.py",
+            ),
+        },
+        "ml_workbench.monitor.shares": {
+            "ml_workbench.monitor.shares.Shares": (
+                "monitor/shares.html#shares",
+                "ml_workbench/monitor/shares.py",
+            ),
+            "ml_workbench.monitor.shares.added_up": (
+                "monitor/shares.html#added_up",
+                "ml_workbench/monitor/shares.py",
+            ),
+            "ml_workbench.monitor.shares.by_trees": (
+                "monitor/shares.html#by_trees",
+                "ml_workbench/monitor/shares.py",
+            ),
+            "ml_workbench.monitor.shares.log_odds": (
+                "monitor/shares.html#log_odds",
+                "ml_workbench/monitor/shares.py",
+            ),
+            "ml_workbench.monitor.shares.sampled": (
+                "monitor/shares.html#sampled",
+                "ml_workbench/monitor/shares.py",
+            ),
+            "ml_workbench.monitor.shares.shares_of": (
+                "monitor/shares.html#shares_of",
+                "ml_workbench/monitor/shares.py",
+            ),
+            "ml_workbench.monitor.shares.usual_row": (
+                "monitor/shares.html#usual_row",
+                "ml_workbench/monitor/shares.py",
             ),
         },
         "ml_workbench.monitor.targets": {
@@ -9393,6 +9517,24 @@ d = {
                 "ml_workbench/run/experiments.py",
             ),
         },
+        "ml_workbench.run.explaining": {
+            "ml_workbench.run.explaining._features": (
+                "run/explaining.html#_features",
+                "ml_workbench/run/explaining.py",
+            ),
+            "ml_workbench.run.explaining._neighbours": (
+                "run/explaining.html#_neighbours",
+                "ml_workbench/run/explaining.py",
+            ),
+            "ml_workbench.run.explaining.explain_command": (
+                "run/explaining.html#explain_command",
+                "ml_workbench/run/explaining.py",
+            ),
+            "ml_workbench.run.explaining.told": (
+                "run/explaining.html#told",
+                "ml_workbench/run/explaining.py",
+            ),
+        },
         "ml_workbench.run.export": {
             "ml_workbench.run.export._clean_copy": (
                 "run/export.html#_clean_copy",
@@ -10131,7 +10273,6 @@ d = {
             "ml_workbench.serve.api._reply": ("serve/api.html#_reply", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api._rest": ("serve/api.html#_rest", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api._sent": ("serve/api.html#_sent", "ml_workbench/serve/api.py"),
-            "ml_workbench.serve.api._told": ("serve/api.html#_told", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.body_of": ("serve/api.html#body_of", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.durable": ("serve/api.html#durable", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.gauges": ("serve/api.html#gauges", "ml_workbench/serve/api.py"),
@@ -11245,6 +11386,16 @@ d = {
             "ml_workbench.serve.problems.quoted": (
                 "serve/problems.html#quoted",
                 "ml_workbench/serve/problems.py",
+            ),
+        },
+        "ml_workbench.serve.recalling": {
+            "ml_workbench.serve.recalling.as_told": (
+                "serve/recalling.html#as_told",
+                "ml_workbench/serve/recalling.py",
+            ),
+            "ml_workbench.serve.recalling.recalled": (
+                "serve/recalling.html#recalled",
+                "ml_workbench/serve/recalling.py",
             ),
         },
         "ml_workbench.serve.records": {

@@ -35,6 +35,7 @@ from .alerting import monitor
 from .deploys import deploy, history, pause, promote, ramp, resume, rollback
 from .driving import drive_command
 from .experiments import experiment
+from .explaining import explain_command
 from .guard import guard
 from .migrating import migrate
 from .outcomes import outcomes
@@ -282,6 +283,7 @@ for _command in (
     serve_command,
     outcomes,
     drive_command,
+    explain_command,
     migrate,
 ):
     cli.add_command(_command)
