@@ -251,6 +251,28 @@ d = {
                 "ml_workbench/data/contracts.py",
             ),
         },
+        "ml_workbench.data.corrections": {
+            "ml_workbench.data.corrections.Applied": (
+                "data/corrections.html#applied",
+                "ml_workbench/data/corrections.py",
+            ),
+            "ml_workbench.data.corrections.Applied.__bool__": (
+                "data/corrections.html#applied.__bool__",
+                "ml_workbench/data/corrections.py",
+            ),
+            "ml_workbench.data.corrections.Correction": (
+                "data/corrections.html#correction",
+                "ml_workbench/data/corrections.py",
+            ),
+            "ml_workbench.data.corrections.apply_corrections": (
+                "data/corrections.html#apply_corrections",
+                "ml_workbench/data/corrections.py",
+            ),
+            "ml_workbench.data.corrections.corrections_in": (
+                "data/corrections.html#corrections_in",
+                "ml_workbench/data/corrections.py",
+            ),
+        },
         "ml_workbench.data.declarations": {
             "ml_workbench.data.declarations.Attribute": (
                 "data/declarations.html#attribute",
@@ -1326,6 +1348,28 @@ d = {
             "ml_workbench.estimators.triggered.triggered": (
                 "estimators/triggered.html#triggered",
                 "ml_workbench/estimators/triggered.py",
+            ),
+        },
+        "ml_workbench.examine.corrected": {
+            "ml_workbench.examine.corrected.Worth": (
+                "examine/corrected.html#worth",
+                "ml_workbench/examine/corrected.py",
+            ),
+            "ml_workbench.examine.corrected.as_computed": (
+                "examine/corrected.html#as_computed",
+                "ml_workbench/examine/corrected.py",
+            ),
+            "ml_workbench.examine.corrected.changed_labels": (
+                "examine/corrected.html#changed_labels",
+                "ml_workbench/examine/corrected.py",
+            ),
+            "ml_workbench.examine.corrected.corrections_sentence": (
+                "examine/corrected.html#corrections_sentence",
+                "ml_workbench/examine/corrected.py",
+            ),
+            "ml_workbench.examine.corrected.worth_of_corrections": (
+                "examine/corrected.html#worth_of_corrections",
+                "ml_workbench/examine/corrected.py",
             ),
         },
         "ml_workbench.examine.cuts": {
@@ -6426,6 +6470,64 @@ d = {
                 "ml_workbench/monitor/explaining.py",
             ),
         },
+        "ml_workbench.monitor.feedback": {
+            "ml_workbench.monitor.feedback.Feedback": (
+                "monitor/feedback.html#feedback",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback.Taken": (
+                "monitor/feedback.html#taken",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback._label": (
+                "monitor/feedback.html#_label",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback._moment": (
+                "monitor/feedback.html#_moment",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback._same": (
+                "monitor/feedback.html#_same",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback._text": (
+                "monitor/feedback.html#_text",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback._written": (
+                "monitor/feedback.html#_written",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback.decisions_among": (
+                "monitor/feedback.html#decisions_among",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback.feedback_of": (
+                "monitor/feedback.html#feedback_of",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback.for_training": (
+                "monitor/feedback.html#for_training",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback.read_feedback": (
+                "monitor/feedback.html#read_feedback",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback.read_in": (
+                "monitor/feedback.html#read_in",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback.rows_of": (
+                "monitor/feedback.html#rows_of",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback.take": (
+                "monitor/feedback.html#take",
+                "ml_workbench/monitor/feedback.py",
+            ),
+        },
         "ml_workbench.monitor.handling": {
             "ml_workbench.monitor.handling._said": (
                 "monitor/handling.html#_said",
@@ -9561,6 +9663,35 @@ d = {
                 "run/export.html#write_package",
                 "ml_workbench/run/export.py",
             ),
+        },
+        "ml_workbench.run.feedback": {
+            "ml_workbench.run.feedback._opened": (
+                "run/feedback.html#_opened",
+                "ml_workbench/run/feedback.py",
+            ),
+            "ml_workbench.run.feedback._said": ("run/feedback.html#_said", "ml_workbench/run/feedback.py"),
+            "ml_workbench.run.feedback._take": ("run/feedback.html#_take", "ml_workbench/run/feedback.py"),
+            "ml_workbench.run.feedback.add_command": (
+                "run/feedback.html#add_command",
+                "ml_workbench/run/feedback.py",
+            ),
+            "ml_workbench.run.feedback.export_command": (
+                "run/feedback.html#export_command",
+                "ml_workbench/run/feedback.py",
+            ),
+            "ml_workbench.run.feedback.feedback": (
+                "run/feedback.html#feedback",
+                "ml_workbench/run/feedback.py",
+            ),
+            "ml_workbench.run.feedback.import_command": (
+                "run/feedback.html#import_command",
+                "ml_workbench/run/feedback.py",
+            ),
+            "ml_workbench.run.feedback.list_command": (
+                "run/feedback.html#list_command",
+                "ml_workbench/run/feedback.py",
+            ),
+            "ml_workbench.run.feedback.told": ("run/feedback.html#told", "ml_workbench/run/feedback.py"),
         },
         "ml_workbench.run.gate": {
             "ml_workbench.run.gate.Override": ("run/gate.html#override", "ml_workbench/run/gate.py"),

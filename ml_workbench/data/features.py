@@ -265,18 +265,20 @@ def last_event(
     return latest
 
 
-# %% ../../nbs/data/features.ipynb #39c4eed3
+# %% ../../nbs/data/features.ipynb #2579aca1
 def write_snapshots(
     connection: duckdb.DuckDBPyConnection,  # with tables features and labels
     declared: FeatureSet,
     slices: Iterable[Slice],
     path: str | Path,  # the Parquet file
+    *,
+    beside: Sequence[str] = (),  # further columns of the table of labels
 ) -> None:
     "Write features, labels and slices of all snapshots, whole or not at all."
     entity = declared.entity
     rows = ", ".join(f"({timestamp(moment)}, '{piece.name}')" for piece in slices for moment in piece.as_ofs)
     columns = ", ".join(item.name for item in declared.columns)
-    labels = ", ".join(label.name for label in declared.labels)
+    labels = ", ".join([*(label.name for label in declared.labels), *beside])
     query = (
         f"SELECT {entity}, {AS_OF}, slice, {columns}, {labels} FROM features JOIN labels USING ({entity}, {AS_OF}) "
         f"JOIN (VALUES {rows}) AS slices({AS_OF}, slice) USING ({AS_OF}) ORDER BY {AS_OF}, {entity}"

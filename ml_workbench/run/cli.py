@@ -36,6 +36,7 @@ from .deploys import deploy, history, pause, promote, ramp, resume, rollback
 from .driving import drive_command
 from .experiments import experiment
 from .explaining import explain_command
+from .feedback import feedback
 from .guard import guard
 from .migrating import migrate
 from .outcomes import outcomes
@@ -284,6 +285,7 @@ for _command in (
     outcomes,
     drive_command,
     explain_command,
+    feedback,
     migrate,
 ):
     cli.add_command(_command)
