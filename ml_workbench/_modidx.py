@@ -251,6 +251,28 @@ d = {
                 "ml_workbench/data/contracts.py",
             ),
         },
+        "ml_workbench.data.corrections": {
+            "ml_workbench.data.corrections.Applied": (
+                "data/corrections.html#applied",
+                "ml_workbench/data/corrections.py",
+            ),
+            "ml_workbench.data.corrections.Applied.__bool__": (
+                "data/corrections.html#applied.__bool__",
+                "ml_workbench/data/corrections.py",
+            ),
+            "ml_workbench.data.corrections.Correction": (
+                "data/corrections.html#correction",
+                "ml_workbench/data/corrections.py",
+            ),
+            "ml_workbench.data.corrections.apply_corrections": (
+                "data/corrections.html#apply_corrections",
+                "ml_workbench/data/corrections.py",
+            ),
+            "ml_workbench.data.corrections.corrections_in": (
+                "data/corrections.html#corrections_in",
+                "ml_workbench/data/corrections.py",
+            ),
+        },
         "ml_workbench.data.declarations": {
             "ml_workbench.data.declarations.Attribute": (
                 "data/declarations.html#attribute",
@@ -1474,6 +1496,28 @@ d = {
             "ml_workbench.estimators.triggered.triggered": (
                 "estimators/triggered.html#triggered",
                 "ml_workbench/estimators/triggered.py",
+            ),
+        },
+        "ml_workbench.examine.corrected": {
+            "ml_workbench.examine.corrected.Worth": (
+                "examine/corrected.html#worth",
+                "ml_workbench/examine/corrected.py",
+            ),
+            "ml_workbench.examine.corrected.as_computed": (
+                "examine/corrected.html#as_computed",
+                "ml_workbench/examine/corrected.py",
+            ),
+            "ml_workbench.examine.corrected.changed_labels": (
+                "examine/corrected.html#changed_labels",
+                "ml_workbench/examine/corrected.py",
+            ),
+            "ml_workbench.examine.corrected.corrections_sentence": (
+                "examine/corrected.html#corrections_sentence",
+                "ml_workbench/examine/corrected.py",
+            ),
+            "ml_workbench.examine.corrected.worth_of_corrections": (
+                "examine/corrected.html#worth_of_corrections",
+                "ml_workbench/examine/corrected.py",
             ),
         },
         "ml_workbench.examine.cuts": {
@@ -7094,6 +7138,158 @@ d = {
                 "ml_workbench/monitor/evidence.py",
             ),
         },
+        "ml_workbench.monitor.explaining": {
+            "ml_workbench.monitor.explaining.Explanation": (
+                "monitor/explaining.html#explanation",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.Explanation.as_json": (
+                "monitor/explaining.html#explanation.as_json",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.Explanation.same": (
+                "monitor/explaining.html#explanation.same",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.Explanation.strongest": (
+                "monitor/explaining.html#explanation.strongest",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.Neighbour": (
+                "monitor/explaining.html#neighbour",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.Now": (
+                "monitor/explaining.html#now",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.Rescored": (
+                "monitor/explaining.html#rescored",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.Then": (
+                "monitor/explaining.html#then",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining._as_served": (
+                "monitor/explaining.html#_as_served",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining._near": (
+                "monitor/explaining.html#_near",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining._record": (
+                "monitor/explaining.html#_record",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining._release": (
+                "monitor/explaining.html#_release",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining._worked_out": (
+                "monitor/explaining.html#_worked_out",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.cells_of": (
+                "monitor/explaining.html#cells_of",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.distances": (
+                "monitor/explaining.html#distances",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.explain": (
+                "monitor/explaining.html#explain",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.hash_of": (
+                "monitor/explaining.html#hash_of",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.known_now": (
+                "monitor/explaining.html#known_now",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.known_then": (
+                "monitor/explaining.html#known_then",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.meanings_in": (
+                "monitor/explaining.html#meanings_in",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.neighbours": (
+                "monitor/explaining.html#neighbours",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.rescored": (
+                "monitor/explaining.html#rescored",
+                "ml_workbench/monitor/explaining.py",
+            ),
+            "ml_workbench.monitor.explaining.ways_to_score": (
+                "monitor/explaining.html#ways_to_score",
+                "ml_workbench/monitor/explaining.py",
+            ),
+        },
+        "ml_workbench.monitor.feedback": {
+            "ml_workbench.monitor.feedback.Feedback": (
+                "monitor/feedback.html#feedback",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback.Taken": (
+                "monitor/feedback.html#taken",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback._label": (
+                "monitor/feedback.html#_label",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback._moment": (
+                "monitor/feedback.html#_moment",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback._same": (
+                "monitor/feedback.html#_same",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback._text": (
+                "monitor/feedback.html#_text",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback._written": (
+                "monitor/feedback.html#_written",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback.decisions_among": (
+                "monitor/feedback.html#decisions_among",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback.feedback_of": (
+                "monitor/feedback.html#feedback_of",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback.for_training": (
+                "monitor/feedback.html#for_training",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback.read_feedback": (
+                "monitor/feedback.html#read_feedback",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback.read_in": (
+                "monitor/feedback.html#read_in",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback.rows_of": (
+                "monitor/feedback.html#rows_of",
+                "ml_workbench/monitor/feedback.py",
+            ),
+            "ml_workbench.monitor.feedback.take": (
+                "monitor/feedback.html#take",
+                "ml_workbench/monitor/feedback.py",
+            ),
+        },
         "ml_workbench.monitor.handling": {
             "ml_workbench.monitor.handling._said": (
                 "monitor/handling.html#_said",
@@ -8242,6 +8438,36 @@ d = {
             "ml_workbench.monitor.scorecard.recorded": (
                 "monitor/scorecard.html#recorded",
                 "ml_workbench/monitor/scorecard.py",
+            ),
+        },
+        "ml_workbench.monitor.shares": {
+            "ml_workbench.monitor.shares.Shares": (
+                "monitor/shares.html#shares",
+                "ml_workbench/monitor/shares.py",
+            ),
+            "ml_workbench.monitor.shares.added_up": (
+                "monitor/shares.html#added_up",
+                "ml_workbench/monitor/shares.py",
+            ),
+            "ml_workbench.monitor.shares.by_trees": (
+                "monitor/shares.html#by_trees",
+                "ml_workbench/monitor/shares.py",
+            ),
+            "ml_workbench.monitor.shares.log_odds": (
+                "monitor/shares.html#log_odds",
+                "ml_workbench/monitor/shares.py",
+            ),
+            "ml_workbench.monitor.shares.sampled": (
+                "monitor/shares.html#sampled",
+                "ml_workbench/monitor/shares.py",
+            ),
+            "ml_workbench.monitor.shares.shares_of": (
+                "monitor/shares.html#shares_of",
+                "ml_workbench/monitor/shares.py",
+            ),
+            "ml_workbench.monitor.shares.usual_row": (
+                "monitor/shares.html#usual_row",
+                "ml_workbench/monitor/shares.py",
             ),
         },
         "ml_workbench.monitor.shift": {
@@ -11444,6 +11670,24 @@ d = {
                 "ml_workbench/run/experiments.py",
             ),
         },
+        "ml_workbench.run.explaining": {
+            "ml_workbench.run.explaining._features": (
+                "run/explaining.html#_features",
+                "ml_workbench/run/explaining.py",
+            ),
+            "ml_workbench.run.explaining._neighbours": (
+                "run/explaining.html#_neighbours",
+                "ml_workbench/run/explaining.py",
+            ),
+            "ml_workbench.run.explaining.explain_command": (
+                "run/explaining.html#explain_command",
+                "ml_workbench/run/explaining.py",
+            ),
+            "ml_workbench.run.explaining.told": (
+                "run/explaining.html#told",
+                "ml_workbench/run/explaining.py",
+            ),
+        },
         "ml_workbench.run.export": {
             "ml_workbench.run.export._clean_copy": (
                 "run/export.html#_clean_copy",
@@ -11470,6 +11714,35 @@ d = {
                 "run/export.html#write_package",
                 "ml_workbench/run/export.py",
             ),
+        },
+        "ml_workbench.run.feedback": {
+            "ml_workbench.run.feedback._opened": (
+                "run/feedback.html#_opened",
+                "ml_workbench/run/feedback.py",
+            ),
+            "ml_workbench.run.feedback._said": ("run/feedback.html#_said", "ml_workbench/run/feedback.py"),
+            "ml_workbench.run.feedback._take": ("run/feedback.html#_take", "ml_workbench/run/feedback.py"),
+            "ml_workbench.run.feedback.add_command": (
+                "run/feedback.html#add_command",
+                "ml_workbench/run/feedback.py",
+            ),
+            "ml_workbench.run.feedback.export_command": (
+                "run/feedback.html#export_command",
+                "ml_workbench/run/feedback.py",
+            ),
+            "ml_workbench.run.feedback.feedback": (
+                "run/feedback.html#feedback",
+                "ml_workbench/run/feedback.py",
+            ),
+            "ml_workbench.run.feedback.import_command": (
+                "run/feedback.html#import_command",
+                "ml_workbench/run/feedback.py",
+            ),
+            "ml_workbench.run.feedback.list_command": (
+                "run/feedback.html#list_command",
+                "ml_workbench/run/feedback.py",
+            ),
+            "ml_workbench.run.feedback.told": ("run/feedback.html#told", "ml_workbench/run/feedback.py"),
         },
         "ml_workbench.run.gate": {
             "ml_workbench.run.gate.Override": ("run/gate.html#override", "ml_workbench/run/gate.py"),
@@ -12441,7 +12714,6 @@ d = {
             "ml_workbench.serve.api._reply": ("serve/api.html#_reply", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api._rest": ("serve/api.html#_rest", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api._sent": ("serve/api.html#_sent", "ml_workbench/serve/api.py"),
-            "ml_workbench.serve.api._told": ("serve/api.html#_told", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.body_of": ("serve/api.html#body_of", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.durable": ("serve/api.html#durable", "ml_workbench/serve/api.py"),
             "ml_workbench.serve.api.gauges": ("serve/api.html#gauges", "ml_workbench/serve/api.py"),
@@ -13660,6 +13932,16 @@ d = {
             "ml_workbench.serve.problems.quoted": (
                 "serve/problems.html#quoted",
                 "ml_workbench/serve/problems.py",
+            ),
+        },
+        "ml_workbench.serve.recalling": {
+            "ml_workbench.serve.recalling.as_told": (
+                "serve/recalling.html#as_told",
+                "ml_workbench/serve/recalling.py",
+            ),
+            "ml_workbench.serve.recalling.recalled": (
+                "serve/recalling.html#recalled",
+                "ml_workbench/serve/recalling.py",
             ),
         },
         "ml_workbench.serve.records": {

@@ -265,7 +265,7 @@ def last_event(
     return latest
 
 
-# %% ../../nbs/data/features.ipynb #d11ff95d
+# %% ../../nbs/data/features.ipynb #1160c27f
 def write_snapshots(
     connection: duckdb.DuckDBPyConnection,  # with tables features and labels
     declared: FeatureSet,
@@ -274,12 +274,13 @@ def write_snapshots(
     *,
     weights: str
     | None = None,  # relation with the entity's column, as_of and weight; snapshots without one count once
+    beside: Sequence[str] = (),  # further columns of the table of labels
 ) -> None:
     "Write features, labels and slices of all snapshots, whole or not at all."
     entity = declared.entity
     rows = ", ".join(f"({timestamp(moment)}, '{piece.name}')" for piece in slices for moment in piece.as_ofs)
     columns = ", ".join(item.name for item in declared.columns)
-    labels = ", ".join(label.name for label in declared.labels)
+    labels = ", ".join([*(label.name for label in declared.labels), *beside])
     counts = ", coalesce(weight, 1.0) AS weight" if weights else ""
     weighed = f"LEFT JOIN {weights} USING ({entity}, {AS_OF}) " if weights else ""
     query = (

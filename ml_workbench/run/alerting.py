@@ -271,13 +271,16 @@ def alive_command(hours: float | None) -> None:
     click.get_current_context().exit(3 if found.said else 0)
 
 
-# %% ../../nbs/run/alerting.ipynb #4745efaf
+# %% ../../nbs/run/alerting.ipynb #443160b0
 ALERTING = (alerts_command, acknowledge_command, resolve_command, notify_command, alive_command)
 
 
 @click.group()
 def monitor() -> None:
-    """Whether what was true at the launch still is."""
+    """Whether what was true at the launch still is.
+
+    Example: ml-workbench monitor alerts
+    """
 
 
 for _command in ALERTING:

@@ -21,7 +21,7 @@ __all__ = [
     "main",
 ]
 
-# %% ../../nbs/run/cli.ipynb #a514f56c
+# %% ../../nbs/run/cli.ipynb #7d4d7f98
 import os
 import shutil
 import sys
@@ -31,9 +31,12 @@ import click
 
 from .. import __version__
 from ..plan.errors import WorkbenchError
+from .alerting import monitor
 from .deploys import deploy, history, pause, promote, ramp, resume, rollback
 from .driving import drive_command
 from .experiments import experiment
+from .explaining import explain_command
+from .feedback import feedback
 from .guard import guard
 from .migrating import migrate
 from .monitoring import monitor
@@ -268,7 +271,7 @@ def catalogue(page: Path | None) -> None:
 # %% ../../nbs/run/cli.ipynb #9d1a557c
 cli.add_command(experiment)
 
-# %% ../../nbs/run/cli.ipynb #5a1a7b2c
+# %% ../../nbs/run/cli.ipynb #64cae623
 for _command in (
     release,
     deploy,
@@ -289,6 +292,8 @@ for _command in (
     score_card,
     review,
     retrain_command,
+    explain_command,
+    feedback,
     migrate,
 ):
     cli.add_command(_command)

@@ -15,29 +15,27 @@ __all__ = [
     "gauges",
 ]
 
-# %% ../../nbs/serve/api.ipynb #3d97a9df
+# %% ../../nbs/serve/api.ipynb #7e96efec
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import sqlalchemy as sa
 from fastapi import Depends, FastAPI, Request
 from fastapi import Response as Reply
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from .. import __version__
-from ..database.connections import transaction
-from ..database.tables import table_of
-from ..plan.errors import SpoolError, WorkbenchError
+from ..plan.errors import RecordError, SpoolError
 from ..plan.settings import Settings
 from .admission import BROKEN, OPEN, broken, check_media, check_size, request_id_in
 from .answering import Answering, Recent, Response, Sent, answered_together, refusal
 from .documents import DECISIONS, OUTCOMES, answers
 from .following import Follower
 from .problems import Problem
+from .recalling import recalled
 from .standing import in_force
 from .statistics import exposition, others, together
 
@@ -330,35 +328,20 @@ def _outcomes(app: FastAPI, answering: Answering, follower: Follower, settings: 
         return _reply(response)
 
 
-# %% ../../nbs/serve/api.ipynb #8120dbcb
+# %% ../../nbs/serve/api.ipynb #da50e605
 def recorded(
     answering: Answering,
     follower: Follower,
     name: str,  # of a decision
 ) -> bytes | None:  # JSON
-    "A decision with all that was recorded of it."
+    "A decision with all that was recorded of it; None where nothing is known of it, or where the database is away that would know."
     import orjson
 
-    table = table_of("served")
     try:
-        with transaction(follower.engine, reading=True) as connection:
-            row = connection.execute(sa.select(table).where(table.c.decision_id == name)).mappings().first()
-        if row is not None:
-            return orjson.dumps({"recorded": True, **_told(row)})
-    except WorkbenchError:
-        pass  # away: what waits for it may still be told
-    waiting = answering.spool.find(name)
-    return None if waiting is None else orjson.dumps({"recorded": False, **_told(waiting)})
-
-
-def _told(row: Mapping[str, Any]) -> dict[str, Any]:
-    "A row of the table as a client is told it."
-    import orjson
-
-    told = {str(name): value for name, value in row.items()}  # a driver's names are more than texts
-    for name in ("features", "shadows"):
-        told[name] = orjson.loads(told[name]) if isinstance(told.get(name), str) else told.get(name)
-    return told
+        found = recalled(follower.engine, answering.spool.find, name)
+    except RecordError:
+        return None
+    return None if found is None else orjson.dumps(found)
 
 
 # %% ../../nbs/serve/api.ipynb #881f86ac
