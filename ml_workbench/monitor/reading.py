@@ -466,7 +466,7 @@ def answers_of(
     return kept.table(_ANSWERS.format(**given))
 
 
-# %% ../../nbs/monitor/reading.ipynb #c1dcee63
+# %% ../../nbs/monitor/reading.ipynb #9286ea3a
 @dataclass(frozen=True)
 class Material:
     "Everything that one period shows."
@@ -478,6 +478,7 @@ class Material:
     released: Released  # what is known of it
     reference: Mapping[str, Any] | None  # of `reference_from`: what the release was made and judged on
     inputs: Inputs  # the features that were served
+    examples: pa.Table  # as_of, unit, release and features as they were kept; of many, some
     score: Numbers | None  # what the release said, counted as the reference
     actions: Mapping[str, int]  # decisions by action
     served: pa.Table  # decisions, without features
@@ -564,7 +565,7 @@ def _traits(kept: Kept, released: Released) -> pa.Table:
     )
 
 
-# %% ../../nbs/monitor/reading.ipynb #7e11e230
+# %% ../../nbs/monitor/reading.ipynb #fceefe45
 def material_of(
     kept: Kept,
     released: Released,  # the release that decided
@@ -584,9 +585,9 @@ def material_of(
         kept, released, end - RECENT * timedelta(days=days), end, min(until, datetime(9999, 1, 1))
     )
     answers = recent.filter(pc.greater_equal(recent["as_of"], pa.scalar(start, CLOCK)))
-    inputs = Inputs()
+    inputs, examples = Inputs(), kept.features(start, end, sample)
     if released.reference is not None and released.columns:
-        features = kept.features(start, end, sample)["features"].to_pylist()
+        features = examples["features"].to_pylist()
         inputs = looked_upon(inputs_of(features, released.reference, released.columns), released.needed)
     operations = kept.table(f'SELECT * FROM operations WHERE "at" <= {literal(end)} ORDER BY "at", process')
     sent, cost = kept.one(f"SELECT count(*), coalesce(sum(cost), 0) FROM exposures WHERE {within}")
@@ -599,7 +600,7 @@ def material_of(
     )
     return Material(
         period_end=end, period_days=days, until=until, release=released.name, released=released, reference=released.reference,
-        inputs=inputs, score=_score_of(answers, released.reference), actions=actions, served=served, answers=answers,
+        inputs=inputs, examples=examples, score=_score_of(answers, released.reference), actions=actions, served=served, answers=answers,
         recent=recent, traits=_traits(kept, released), operations=operations, feeds=kept.feeds.get(end.isoformat(sep=" "), {}), counts=_counts_before(kept, start, days),
         online_as_of=online, line=kept.one("SELECT max(line) FROM ledger")[0], sent=sent, cost=round(float(cost), 6), spend=round(float(spend), 2),
         replayed=kept.replayed,
