@@ -155,7 +155,7 @@ def _show_database(connection: duckdb.DuckDBPyConnection, records: Records, sinc
             connection.register(name, found)
 
 
-# %% ../../nbs/monitor/reading.ipynb #7ab816b2
+# %% ../../nbs/monitor/reading.ipynb #85d1c32a
 @dataclass(frozen=True)
 class Kept:
     "Records that can be asked in DuckDB's SQL."
@@ -211,6 +211,7 @@ class Kept:
         )
 
 
+# %% ../../nbs/monitor/reading.ipynb #8abd744c
 @contextmanager
 def keeping(
     source: Path | Records,  # a folder, or a database
@@ -308,7 +309,7 @@ def _as_texts(values: Sequence[Any]) -> tuple[np.ma.MaskedArray, bool]:
     return np.ma.masked_array(plain, mask=_masked(values, kinds)), not kinds <= {str, type(None)}
 
 
-# %% ../../nbs/monitor/reading.ipynb #26c13da0
+# %% ../../nbs/monitor/reading.ipynb #7d6d4ad9
 def _parsed(text: str) -> Any:
     "A row of features; NaN and infinity are no JSON, and some write them all the same."
     try:
@@ -317,6 +318,7 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
 
 
+# %% ../../nbs/monitor/reading.ipynb #b62fde49
 def inputs_of(
     features: Sequence[str],  # JSON, one text for each decision
     reference: Mapping[str, Any],  # of `reference_from`
