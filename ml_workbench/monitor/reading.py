@@ -155,7 +155,7 @@ def _show_database(connection: duckdb.DuckDBPyConnection, records: Records, sinc
             connection.register(name, found)
 
 
-# %% ../../nbs/monitor/reading.ipynb #85d1c32a
+# %% ../../nbs/monitor/reading.ipynb #3591122b
 @dataclass(frozen=True)
 class Kept:
     "Records that can be asked in DuckDB's SQL."
@@ -195,20 +195,28 @@ class Kept:
         self, start: datetime, end: datetime, limit: int
     ) -> pa.Table:  # as_of, unit, release, features
         "Served features of a period; of more than `limit` decisions, those that a hash picks."
-        names = ("as_of", "unit", "release", "features")
         if isinstance(self.source, Records):
-            served = table_of("served")
-            query = sa.select(*(served.c[each] for each in names)).where(
-                served.c.as_of >= start, served.c.as_of < end, served.c.features.is_not(None)
+            found = _served_features(self.source, start, end, limit)
+        else:
+            within = f"as_of >= {literal(start)} AND as_of < {literal(end)} AND features IS NOT NULL"
+            found = self.table(
+                f"SELECT {', '.join(_EXAMPLE)} FROM served WHERE {within} ORDER BY features_hash, decision_id LIMIT {limit}"
             )
-            query = query.order_by(served.c.features_hash, served.c.decision_id).limit(limit)
-            schema = pa.schema([schema_of("served").field(each) for each in names])
-            with transaction(self.source.engine, reading=True) as asked:
-                return fetched(asked.execute(query, execution_options={"yield_per": AT_ONCE}), schema)
-        within = f"as_of >= {literal(start)} AND as_of < {literal(end)} AND features IS NOT NULL"
-        return self.table(
-            f"SELECT {', '.join(names)} FROM served WHERE {within} ORDER BY features_hash, decision_id LIMIT {limit}"
-        )
+        return found.sort_by([("as_of", "ascending"), ("unit", "ascending"), ("features", "ascending")])
+
+
+_EXAMPLE = ("as_of", "unit", "release", "features")
+
+
+def _served_features(records: Records, start: datetime, end: datetime, limit: int) -> pa.Table:
+    "The same out of a database."
+    served = table_of("served")
+    query = sa.select(*(served.c[each] for each in _EXAMPLE))
+    query = query.where(served.c.as_of >= start, served.c.as_of < end, served.c.features.is_not(None))
+    query = query.order_by(served.c.features_hash, served.c.decision_id).limit(limit)
+    schema = pa.schema([schema_of("served").field(each).with_nullable(True) for each in _EXAMPLE])
+    with transaction(records.engine, reading=True) as asked:
+        return fetched(asked.execute(query, execution_options={"yield_per": AT_ONCE}), schema)
 
 
 # %% ../../nbs/monitor/reading.ipynb #8abd744c
