@@ -7937,6 +7937,10 @@ d = {
                 "monitor/reading.html#_score_of",
                 "ml_workbench/monitor/reading.py",
             ),
+            "ml_workbench.monitor.reading._served_features": (
+                "monitor/reading.html#_served_features",
+                "ml_workbench/monitor/reading.py",
+            ),
             "ml_workbench.monitor.reading._show_database": (
                 "monitor/reading.html#_show_database",
                 "ml_workbench/monitor/reading.py",
@@ -8718,6 +8722,36 @@ d = {
             "ml_workbench.monitor.targets.within": (
                 "monitor/targets.html#within",
                 "ml_workbench/monitor/targets.py",
+            ),
+        },
+        "ml_workbench.monitor.wiring": {
+            "ml_workbench.monitor.wiring._drift": (
+                "monitor/wiring.html#_drift",
+                "ml_workbench/monitor/wiring.py",
+            ),
+            "ml_workbench.monitor.wiring.causes_of": (
+                "monitor/wiring.html#causes_of",
+                "ml_workbench/monitor/wiring.py",
+            ),
+            "ml_workbench.monitor.wiring.drifted": (
+                "monitor/wiring.html#drifted",
+                "ml_workbench/monitor/wiring.py",
+            ),
+            "ml_workbench.monitor.wiring.offline_rows": (
+                "monitor/wiring.html#offline_rows",
+                "ml_workbench/monitor/wiring.py",
+            ),
+            "ml_workbench.monitor.wiring.skew_in": (
+                "monitor/wiring.html#skew_in",
+                "ml_workbench/monitor/wiring.py",
+            ),
+            "ml_workbench.monitor.wiring.skewed": (
+                "monitor/wiring.html#skewed",
+                "ml_workbench/monitor/wiring.py",
+            ),
+            "ml_workbench.monitor.wiring.summary_in": (
+                "monitor/wiring.html#summary_in",
+                "ml_workbench/monitor/wiring.py",
             ),
         },
         "ml_workbench.page.approval": {

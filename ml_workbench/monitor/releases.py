@@ -142,10 +142,13 @@ def released_by(
     return Released(name, problem="; ".join(dict.fromkeys(problems)) or "there is no store to ask")
 
 
-# %% ../../nbs/monitor/releases.ipynb #312dcb21
+# %% ../../nbs/monitor/releases.ipynb #4e87553b
 def _stamp(root: Path, files: Mapping[str, bytes]) -> str:
     "What the summaries of a run rest on."
+    from ml_workbench.release import building, reference
+
     parts = [files[name] for name in sorted(files)]
+    parts += [Path(each.__file__).read_bytes() for each in (building, reference)]  # what computes them
     parts += [
         (root / path).read_bytes()
         for path in ("data/features/snapshots.parquet", "data/features/schema.json", "params.yaml")

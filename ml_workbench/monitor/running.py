@@ -37,7 +37,7 @@ __all__ = [
     "look_at_database",
 ]
 
-# %% ../../nbs/monitor/running.ipynb #32d3feca
+# %% ../../nbs/monitor/running.ipynb #56011a7a
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -57,7 +57,7 @@ from ..plan.params import MonitorParams, load_params
 from ..plan.settings import Settings
 from ..release.store import Store
 from ..serve.records import Records
-from . import business, dependencies, invariants, numeric, performance, quality, staleness
+from . import business, dependencies, invariants, numeric, performance, quality, staleness, wiring
 from .alerts import Alert, Scene, after, alerts_from
 from .asking import Asked, Present, present_in
 from .checks import MONITORS, STATUSES, Check, Reading, with_limits
@@ -69,8 +69,18 @@ from .releases import Released, released_by, released_of_run
 if TYPE_CHECKING:
     import pandas as pd
 
-# %% ../../nbs/monitor/running.ipynb #092e8b66
-ALL = (dependencies, invariants, staleness, numeric, performance, quality, business)
+# %% ../../nbs/monitor/running.ipynb #5cc1f69e
+ALL = (
+    dependencies,
+    invariants,
+    wiring.SKEW,
+    wiring.DRIFT,
+    staleness,
+    numeric,
+    performance,
+    quality,
+    business,
+)
 CHECKS: tuple[Check, ...] = tuple(check for module in ALL for check in module.CHECKS)
 LEADS = {  # the check whose course stands for its monitor, the first that has one
     "dependencies": ("dependencies.schema", "dependencies.packages"),
@@ -168,7 +178,7 @@ def in_a_row(
     return counts
 
 
-# %% ../../nbs/monitor/running.ipynb #f866cbd1
+# %% ../../nbs/monitor/running.ipynb #e9adf9c0
 def answered(
     material: Material,
     asked: Asked,
@@ -189,6 +199,7 @@ def answered(
     return found
 
 
+# %% ../../nbs/monitor/running.ipynb #ade43a1f
 def looked_at(
     kept: Kept,
     place: Place,
@@ -424,7 +435,7 @@ def monitor_json(
     }  # fmt: skip
 
 
-# %% ../../nbs/monitor/running.ipynb #9a05200c
+# %% ../../nbs/monitor/running.ipynb #192b4970
 def money_at_stake(
     readings: Sequence[Reading],  # of the newest period
 ) -> float | None:  # a week; None where nothing can be said
@@ -456,6 +467,7 @@ def _overall(newest: Looked, checks: Mapping[str, Check]) -> str:
     return f"{count}{', ' + rest if rest else ''}.{first}"
 
 
+# %% ../../nbs/monitor/running.ipynb #f28021c8
 def fault_of(
     root: Path,  # the project
 ) -> str:  # none where none was
@@ -682,7 +694,7 @@ def _in_order(readings: Iterable[Reading]) -> tuple[Reading, ...]:
     return tuple(sorted(readings, key=lambda each: (order.get(each.check, len(order)), each.subject)))
 
 
-# %% ../../nbs/monitor/running.ipynb #5d18031d
+# %% ../../nbs/monitor/running.ipynb #287909f1
 BACK = 16  # periods that are read again: a horizon, what may be late, and the weeks before it
 
 
@@ -726,6 +738,7 @@ def look_at_database(
     return found
 
 
+# %% ../../nbs/monitor/running.ipynb #d4fcbe30
 def _now() -> datetime:
     "The present, UTC."
     return datetime.now(UTC).replace(tzinfo=None)
