@@ -6364,6 +6364,66 @@ d = {
                 "ml_workbench/model/variants.py",
             ),
         },
+        "ml_workbench.monitor.asking": {
+            "ml_workbench.monitor.asking.Asked": (
+                "monitor/asking.html#asked",
+                "ml_workbench/monitor/asking.py",
+            ),
+            "ml_workbench.monitor.asking.Asked.held": (
+                "monitor/asking.html#asked.held",
+                "ml_workbench/monitor/asking.py",
+            ),
+            "ml_workbench.monitor.asking.Asked.unknown": (
+                "monitor/asking.html#asked.unknown",
+                "ml_workbench/monitor/asking.py",
+            ),
+            "ml_workbench.monitor.asking.Present": (
+                "monitor/asking.html#present",
+                "ml_workbench/monitor/asking.py",
+            ),
+            "ml_workbench.monitor.asking.each_of": (
+                "monitor/asking.html#each_of",
+                "ml_workbench/monitor/asking.py",
+            ),
+            "ml_workbench.monitor.asking.installed": (
+                "monitor/asking.html#installed",
+                "ml_workbench/monitor/asking.py",
+            ),
+            "ml_workbench.monitor.asking.present_in": (
+                "monitor/asking.html#present_in",
+                "ml_workbench/monitor/asking.py",
+            ),
+        },
+        "ml_workbench.monitor.business": {
+            "ml_workbench.monitor.business._arm_money": (
+                "monitor/business.html#_arm_money",
+                "ml_workbench/monitor/business.py",
+            ),
+            "ml_workbench.monitor.business.attribution_readings": (
+                "monitor/business.html#attribution_readings",
+                "ml_workbench/monitor/business.py",
+            ),
+            "ml_workbench.monitor.business.business_of": (
+                "monitor/business.html#business_of",
+                "ml_workbench/monitor/business.py",
+            ),
+            "ml_workbench.monitor.business.offer_readings": (
+                "monitor/business.html#offer_readings",
+                "ml_workbench/monitor/business.py",
+            ),
+            "ml_workbench.monitor.business.readings": (
+                "monitor/business.html#readings",
+                "ml_workbench/monitor/business.py",
+            ),
+            "ml_workbench.monitor.business.review_reading": (
+                "monitor/business.html#review_reading",
+                "ml_workbench/monitor/business.py",
+            ),
+            "ml_workbench.monitor.business.worth": (
+                "monitor/business.html#worth",
+                "ml_workbench/monitor/business.py",
+            ),
+        },
         "ml_workbench.monitor.checks": {
             "ml_workbench.monitor.checks.Check": (
                 "monitor/checks.html#check",
@@ -6392,6 +6452,572 @@ d = {
             "ml_workbench.monitor.checks.with_limits": (
                 "monitor/checks.html#with_limits",
                 "ml_workbench/monitor/checks.py",
+            ),
+        },
+        "ml_workbench.monitor.dependencies": {
+            "ml_workbench.monitor.dependencies._named": (
+                "monitor/dependencies.html#_named",
+                "ml_workbench/monitor/dependencies.py",
+            ),
+            "ml_workbench.monitor.dependencies.changed": (
+                "monitor/dependencies.html#changed",
+                "ml_workbench/monitor/dependencies.py",
+            ),
+            "ml_workbench.monitor.dependencies.family": (
+                "monitor/dependencies.html#family",
+                "ml_workbench/monitor/dependencies.py",
+            ),
+            "ml_workbench.monitor.dependencies.origin_readings": (
+                "monitor/dependencies.html#origin_readings",
+                "ml_workbench/monitor/dependencies.py",
+            ),
+            "ml_workbench.monitor.dependencies.package_readings": (
+                "monitor/dependencies.html#package_readings",
+                "ml_workbench/monitor/dependencies.py",
+            ),
+            "ml_workbench.monitor.dependencies.pinned": (
+                "monitor/dependencies.html#pinned",
+                "ml_workbench/monitor/dependencies.py",
+            ),
+            "ml_workbench.monitor.dependencies.readings": (
+                "monitor/dependencies.html#readings",
+                "ml_workbench/monitor/dependencies.py",
+            ),
+            "ml_workbench.monitor.dependencies.schema_change": (
+                "monitor/dependencies.html#schema_change",
+                "ml_workbench/monitor/dependencies.py",
+            ),
+            "ml_workbench.monitor.dependencies.schema_readings": (
+                "monitor/dependencies.html#schema_readings",
+                "ml_workbench/monitor/dependencies.py",
+            ),
+        },
+        "ml_workbench.monitor.invariants": {
+            "ml_workbench.monitor.invariants._bad": (
+                "monitor/invariants.html#_bad",
+                "ml_workbench/monitor/invariants.py",
+            ),
+            "ml_workbench.monitor.invariants._parts": (
+                "monitor/invariants.html#_parts",
+                "ml_workbench/monitor/invariants.py",
+            ),
+            "ml_workbench.monitor.invariants._times": (
+                "monitor/invariants.html#_times",
+                "ml_workbench/monitor/invariants.py",
+            ),
+            "ml_workbench.monitor.invariants.clock_readings": (
+                "monitor/invariants.html#clock_readings",
+                "ml_workbench/monitor/invariants.py",
+            ),
+            "ml_workbench.monitor.invariants.column_readings": (
+                "monitor/invariants.html#column_readings",
+                "ml_workbench/monitor/invariants.py",
+            ),
+            "ml_workbench.monitor.invariants.excess": (
+                "monitor/invariants.html#excess",
+                "ml_workbench/monitor/invariants.py",
+            ),
+            "ml_workbench.monitor.invariants.jumps": (
+                "monitor/invariants.html#jumps",
+                "ml_workbench/monitor/invariants.py",
+            ),
+            "ml_workbench.monitor.invariants.middle_of": (
+                "monitor/invariants.html#middle_of",
+                "ml_workbench/monitor/invariants.py",
+            ),
+            "ml_workbench.monitor.invariants.readings": (
+                "monitor/invariants.html#readings",
+                "ml_workbench/monitor/invariants.py",
+            ),
+            "ml_workbench.monitor.invariants.row_readings": (
+                "monitor/invariants.html#row_readings",
+                "ml_workbench/monitor/invariants.py",
+            ),
+            "ml_workbench.monitor.invariants.stuck": (
+                "monitor/invariants.html#stuck",
+                "ml_workbench/monitor/invariants.py",
+            ),
+            "ml_workbench.monitor.invariants.usual_rows": (
+                "monitor/invariants.html#usual_rows",
+                "ml_workbench/monitor/invariants.py",
+            ),
+        },
+        "ml_workbench.monitor.numeric": {
+            "ml_workbench.monitor.numeric.propensity_reading": (
+                "monitor/numeric.html#propensity_reading",
+                "ml_workbench/monitor/numeric.py",
+            ),
+            "ml_workbench.monitor.numeric.readings": (
+                "monitor/numeric.html#readings",
+                "ml_workbench/monitor/numeric.py",
+            ),
+            "ml_workbench.monitor.numeric.score_readings": (
+                "monitor/numeric.html#score_readings",
+                "ml_workbench/monitor/numeric.py",
+            ),
+            "ml_workbench.monitor.numeric.weight_reading": (
+                "monitor/numeric.html#weight_reading",
+                "ml_workbench/monitor/numeric.py",
+            ),
+            "ml_workbench.monitor.numeric.weights_in": (
+                "monitor/numeric.html#weights_in",
+                "ml_workbench/monitor/numeric.py",
+            ),
+        },
+        "ml_workbench.monitor.performance": {
+            "ml_workbench.monitor.performance.Fared": (
+                "monitor/performance.html#fared",
+                "ml_workbench/monitor/performance.py",
+            ),
+            "ml_workbench.monitor.performance._middle": (
+                "monitor/performance.html#_middle",
+                "ml_workbench/monitor/performance.py",
+            ),
+            "ml_workbench.monitor.performance.fared": (
+                "monitor/performance.html#fared",
+                "ml_workbench/monitor/performance.py",
+            ),
+            "ml_workbench.monitor.performance.leak_of": (
+                "monitor/performance.html#leak_of",
+                "ml_workbench/monitor/performance.py",
+            ),
+            "ml_workbench.monitor.performance.leak_readings": (
+                "monitor/performance.html#leak_readings",
+                "ml_workbench/monitor/performance.py",
+            ),
+            "ml_workbench.monitor.performance.outcome_readings": (
+                "monitor/performance.html#outcome_readings",
+                "ml_workbench/monitor/performance.py",
+            ),
+            "ml_workbench.monitor.performance.ratio_readings": (
+                "monitor/performance.html#ratio_readings",
+                "ml_workbench/monitor/performance.py",
+            ),
+            "ml_workbench.monitor.performance.readings": (
+                "monitor/performance.html#readings",
+                "ml_workbench/monitor/performance.py",
+            ),
+            "ml_workbench.monitor.performance.split_lines": (
+                "monitor/performance.html#split_lines",
+                "ml_workbench/monitor/performance.py",
+            ),
+        },
+        "ml_workbench.monitor.quality": {
+            "ml_workbench.monitor.quality.Rows": (
+                "monitor/quality.html#rows",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.Rows.__init__": (
+                "monitor/quality.html#rows.__init__",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.Rows.__len__": (
+                "monitor/quality.html#rows.__len__",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.Rows.ends": (
+                "monitor/quality.html#rows.ends",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.Rows.mean": (
+                "monitor/quality.html#rows.mean",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.Rows.total": (
+                "monitor/quality.html#rows.total",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.Rows.weights": (
+                "monitor/quality.html#rows.weights",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality._apart": (
+                "monitor/quality.html#_apart",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality._promised": (
+                "monitor/quality.html#_promised",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality._rate_reading": (
+                "monitor/quality.html#_rate_reading",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.auc_draws": (
+                "monitor/quality.html#auc_draws",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.group_reading": (
+                "monitor/quality.html#group_reading",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.groups_of": (
+                "monitor/quality.html#groups_of",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.honest": (
+                "monitor/quality.html#honest",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.honesty_readings": (
+                "monitor/quality.html#honesty_readings",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.list_money": (
+                "monitor/quality.html#list_money",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.money_reading": (
+                "monitor/quality.html#money_reading",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.outcome_reading": (
+                "monitor/quality.html#outcome_reading",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.ranking_reading": (
+                "monitor/quality.html#ranking_reading",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.readings": (
+                "monitor/quality.html#readings",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.rising": (
+                "monitor/quality.html#rising",
+                "ml_workbench/monitor/quality.py",
+            ),
+        },
+        "ml_workbench.monitor.reading": {
+            "ml_workbench.monitor.reading.Inputs": (
+                "monitor/reading.html#inputs",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Kept": (
+                "monitor/reading.html#kept",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Kept.features": (
+                "monitor/reading.html#kept.features",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Kept.one": (
+                "monitor/reading.html#kept.one",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Kept.rows": (
+                "monitor/reading.html#kept.rows",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Kept.table": (
+                "monitor/reading.html#kept.table",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Label": (
+                "monitor/reading.html#label",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Material": (
+                "monitor/reading.html#material",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Material.labelled": (
+                "monitor/reading.html#material.labelled",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Material.numbers": (
+                "monitor/reading.html#material.numbers",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Material.start": (
+                "monitor/reading.html#material.start",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Material.summaries": (
+                "monitor/reading.html#material.summaries",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._as_numbers": (
+                "monitor/reading.html#_as_numbers",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._as_texts": (
+                "monitor/reading.html#_as_texts",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._by_name": (
+                "monitor/reading.html#_by_name",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._columns": (
+                "monitor/reading.html#_columns",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._counts_before": (
+                "monitor/reading.html#_counts_before",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._empty": (
+                "monitor/reading.html#_empty",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._feeds": (
+                "monitor/reading.html#_feeds",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._moment": (
+                "monitor/reading.html#_moment",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._money_in": (
+                "monitor/reading.html#_money_in",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._score_of": (
+                "monitor/reading.html#_score_of",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._show_database": (
+                "monitor/reading.html#_show_database",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._show_file": (
+                "monitor/reading.html#_show_file",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._show_folder": (
+                "monitor/reading.html#_show_folder",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._traits": (
+                "monitor/reading.html#_traits",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.answers_of": (
+                "monitor/reading.html#answers_of",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.arms_of": (
+                "monitor/reading.html#arms_of",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.fingerprint": (
+                "monitor/reading.html#fingerprint",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.inputs_of": (
+                "monitor/reading.html#inputs_of",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.keeping": (
+                "monitor/reading.html#keeping",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.label_of": (
+                "monitor/reading.html#label_of",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.main_release": (
+                "monitor/reading.html#main_release",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.material_of": (
+                "monitor/reading.html#material_of",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.period_ends": (
+                "monitor/reading.html#period_ends",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.period_of": (
+                "monitor/reading.html#period_of",
+                "ml_workbench/monitor/reading.py",
+            ),
+        },
+        "ml_workbench.monitor.releases": {
+            "ml_workbench.monitor.releases.Released": (
+                "monitor/releases.html#released",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases.Released._last": (
+                "monitor/releases.html#released._last",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases.Released.columns": (
+                "monitor/releases.html#released.columns",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases.Released.judged_until": (
+                "monitor/releases.html#released.judged_until",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases.Released.learnt_until": (
+                "monitor/releases.html#released.learnt_until",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases.Released.print": (
+                "monitor/releases.html#released.print",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases.Released.shown": (
+                "monitor/releases.html#released.shown",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases._figures": (
+                "monitor/releases.html#_figures",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases._judged": (
+                "monitor/releases.html#_judged",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases._read": (
+                "monitor/releases.html#_read",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases._reference": (
+                "monitor/releases.html#_reference",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases._stamp": (
+                "monitor/releases.html#_stamp",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases.released_by": (
+                "monitor/releases.html#released_by",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases.released_in": (
+                "monitor/releases.html#released_in",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases.released_of_run": (
+                "monitor/releases.html#released_of_run",
+                "ml_workbench/monitor/releases.py",
+            ),
+        },
+        "ml_workbench.monitor.running": {
+            "ml_workbench.monitor.running.Looked": (
+                "monitor/running.html#looked",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.Place": (
+                "monitor/running.html#place",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.Place.checks": (
+                "monitor/running.html#place.checks",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._asked_for": (
+                "monitor/running.html#_asked_for",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._overall": (
+                "monitor/running.html#_overall",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._stamp": (
+                "monitor/running.html#_stamp",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._trend": (
+                "monitor/running.html#_trend",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.answered": (
+                "monitor/running.html#answered",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.due": (
+                "monitor/running.html#due",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.hash_of": (
+                "monitor/running.html#hash_of",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.in_a_row": (
+                "monitor/running.html#in_a_row",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.known_until": (
+                "monitor/running.html#known_until",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.look_at_folder": (
+                "monitor/running.html#look_at_folder",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.looked_at": (
+                "monitor/running.html#looked_at",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.money_at_stake": (
+                "monitor/running.html#money_at_stake",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.monitor_json": (
+                "monitor/running.html#monitor_json",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.place_of": (
+                "monitor/running.html#place_of",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.reading_json": (
+                "monitor/running.html#reading_json",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.released_at": (
+                "monitor/running.html#released_at",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.report_of": (
+                "monitor/running.html#report_of",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.worst": (
+                "monitor/running.html#worst",
+                "ml_workbench/monitor/running.py",
+            ),
+        },
+        "ml_workbench.monitor.staleness": {
+            "ml_workbench.monitor.staleness._curve_reading": (
+                "monitor/staleness.html#_curve_reading",
+                "ml_workbench/monitor/staleness.py",
+            ),
+            "ml_workbench.monitor.staleness.cost_of_age": (
+                "monitor/staleness.html#cost_of_age",
+                "ml_workbench/monitor/staleness.py",
+            ),
+            "ml_workbench.monitor.staleness.days_between": (
+                "monitor/staleness.html#days_between",
+                "ml_workbench/monitor/staleness.py",
+            ),
+            "ml_workbench.monitor.staleness.feed_readings": (
+                "monitor/staleness.html#feed_readings",
+                "ml_workbench/monitor/staleness.py",
+            ),
+            "ml_workbench.monitor.staleness.model_readings": (
+                "monitor/staleness.html#model_readings",
+                "ml_workbench/monitor/staleness.py",
+            ),
+            "ml_workbench.monitor.staleness.online_readings": (
+                "monitor/staleness.html#online_readings",
+                "ml_workbench/monitor/staleness.py",
+            ),
+            "ml_workbench.monitor.staleness.readings": (
+                "monitor/staleness.html#readings",
+                "ml_workbench/monitor/staleness.py",
+            ),
+            "ml_workbench.monitor.staleness.stage_readings": (
+                "monitor/staleness.html#stage_readings",
+                "ml_workbench/monitor/staleness.py",
+            ),
+            "ml_workbench.monitor.staleness.stages_seen": (
+                "monitor/staleness.html#stages_seen",
+                "ml_workbench/monitor/staleness.py",
             ),
         },
         "ml_workbench.page.approval": {
