@@ -55,7 +55,7 @@ from .play import World, microseconds
 from .traces import WEEK
 
 
-# %% ../../nbs/experiment/faults.ipynb #5b7a5e4a
+# %% ../../nbs/experiment/faults.ipynb #de4f85ac
 @dataclass(frozen=True)
 class Fault:
     "Something that goes wrong."
@@ -82,12 +82,12 @@ FAULTS = {
         Fault("covariate_drift", "Another population: mostly those who spend little are asked about", ("drift.features",)),
         Fault("label_shift", "A quarter of the units stop coming, whoever they are", ("quality.calibration", "quality.base_rate")),
         Fault("broken_column", "A column of the source, of all texts the most used, comes empty", ("invariants.constant",)),
-        Fault("unit_change", "Amounts come in cents instead of dollars", ("invariants.magnitude",)),
+        Fault("unit_change", "Amounts come in cents instead of dollars", ("invariants.scale",)),
         Fault("frozen_feed", "No load arrives any more, and the features of the week before are served again", ("staleness.feeds",)),
-        Fault("late_feed", "The load arrives a day after the list, which is made without the last week", ("staleness.late",)),
+        Fault("late_feed", "The load arrives a day after the list, which is made without the last week", ("staleness.arrival",)),
         Fault("skewed_feature", "At serving only, the usual spend is a thirteenth of twelve weeks instead of a twelfth", ("skew.features",)),
         Fault("nan", "A third of the units lose a family of features to a division by nought", ("invariants.nulls",)),
-        Fault("memory_leak", "The service keeps a little memory with every hour", ("performance.leak",)),
+        Fault("memory_leak", "The service keeps a little memory with every hour", ("performance.memory",)),
         Fault("slow_model", "Answers take four times as long", ("performance.p50", "performance.p99",)),
     )
 }  # fmt: skip
