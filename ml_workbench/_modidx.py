@@ -2861,6 +2861,10 @@ d = {
                 "experiment/faults.html#as_it_is",
                 "ml_workbench/experiment/faults.py",
             ),
+            "ml_workbench.experiment.faults.at_hand": (
+                "experiment/faults.html#at_hand",
+                "ml_workbench/experiment/faults.py",
+            ),
             "ml_workbench.experiment.faults.computed": (
                 "experiment/faults.html#computed",
                 "ml_workbench/experiment/faults.py",

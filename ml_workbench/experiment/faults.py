@@ -16,6 +16,7 @@ __all__ = [
     "Fault",
     "fault_named",
     "most_read_text",
+    "at_hand",
     "without_column",
     "in_cents",
     "known_before",
@@ -55,7 +56,7 @@ from .play import World, microseconds
 from .traces import WEEK
 
 
-# %% ../../nbs/experiment/faults.ipynb #de4f85ac
+# %% ../../nbs/experiment/faults.ipynb #561b32d6
 @dataclass(frozen=True)
 class Fault:
     "Something that goes wrong."
@@ -79,7 +80,7 @@ FAULTS = {
     each.name: each
     for each in (
         NONE,
-        Fault("covariate_drift", "Another population: mostly those who spend little are asked about", ("drift.features",)),
+        Fault("covariate_drift", "Another population: mostly those who spend little are asked about", ("invariants.features",)),
         Fault("label_shift", "A quarter of the units stop coming, whoever they are", ("quality.calibration", "quality.base_rate")),
         Fault("broken_column", "A column of the source, of all texts the most used, comes empty", ("invariants.constant",)),
         Fault("unit_change", "Amounts come in cents instead of dollars", ("invariants.scale",)),
@@ -88,7 +89,7 @@ FAULTS = {
         Fault("skewed_feature", "At serving only, the usual spend is a thirteenth of twelve weeks instead of a twelfth", ("skew.features",)),
         Fault("nan", "A third of the units lose a family of features to a division by nought", ("invariants.nulls",)),
         Fault("memory_leak", "The service keeps a little memory with every hour", ("performance.memory",)),
-        Fault("slow_model", "Answers take four times as long", ("performance.p50", "performance.p99",)),
+        Fault("slow_model", "Answers take four times as long", ("performance.latency",)),
     )
 }  # fmt: skip
 
@@ -100,7 +101,7 @@ def fault_named(name: str) -> Fault:
     return FAULTS[name]
 
 
-# %% ../../nbs/experiment/faults.ipynb #6d449757
+# %% ../../nbs/experiment/faults.ipynb #abc54175
 def _kinds(connection: duckdb.DuckDBPyConnection, declared: FeatureSet, relation: Relation) -> dict[str, str]:
     "The columns of a relation that features may read, and their types."
     try:
@@ -126,6 +127,15 @@ def most_read_text(connection: duckdb.DuckDBPyConnection, declared: FeatureSet) 
             "params.yaml, replay.fault: no feature reads a text column that could come empty"
         )
     return min(readers, key=lambda each: (-readers[each], each))
+
+
+def at_hand(connection: duckdb.DuckDBPyConnection, declared: FeatureSet) -> FeatureSet:
+    "The same declaration over relations that were computed once, for they will be read several times."
+    for relation in declared.relations:
+        connection.execute(
+            f"CREATE TEMP TABLE IF NOT EXISTS {quoted('at_hand_' + relation.name)} AS {relation.sql}"
+        )
+    return _with(declared, lambda relation: f"SELECT * FROM {quoted('at_hand_' + relation.name)}")
 
 
 def _with(declared: FeatureSet, change: Callable[[Relation], str]) -> FeatureSet:
@@ -249,7 +259,7 @@ def without_family(rows: pd.DataFrame, names: Sequence[str], schema: Schema, see
     return rows.assign(**{name: rows[name].mask(lost) for name in names})
 
 
-# %% ../../nbs/experiment/faults.ipynb #90094f35
+# %% ../../nbs/experiment/faults.ipynb #cb08b16e
 IN_SOURCE = ("broken_column", "unit_change", "late_feed")
 
 
@@ -289,11 +299,11 @@ def _broken(
         case "unit_change":
             return computed(origin.connection, in_cents(origin.connection, origin.declared), hit, schema)
         case "late_feed":
-            parts = hit.groupby(schema.time, sort=True)
-            week = pd.Timedelta(WEEK, "us")
-            early = {at: known_before(origin.declared, (at - week).to_pydatetime()) for at, _ in parts}
+            there, week = at_hand(origin.connection, origin.declared), pd.Timedelta(WEEK, "us")
+            parts = {at: part for at, part in hit.groupby(schema.time, sort=True)}
+            early = {at: known_before(there, (at - week).to_pydatetime()) for at in parts}
             return pd.concat(
-                [computed(origin.connection, early[at], part, schema) for at, part in parts]
+                [computed(origin.connection, early[at], part, schema) for at, part in parts.items()]
             ).loc[hit.index]
     return hit
 
