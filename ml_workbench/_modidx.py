@@ -6368,6 +6368,104 @@ d = {
                 "ml_workbench/model/variants.py",
             ),
         },
+        "ml_workbench.monitor.alerts": {
+            "ml_workbench.monitor.alerts.Alert": (
+                "monitor/alerts.html#alert",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.Alert.as_row": (
+                "monitor/alerts.html#alert.as_row",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.Alert.going_on": (
+                "monitor/alerts.html#alert.going_on",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.Changes": (
+                "monitor/alerts.html#changes",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.Changes.all": (
+                "monitor/alerts.html#changes.all",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.Scene": (
+                "monitor/alerts.html#scene",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.Scene.owns": (
+                "monitor/alerts.html#scene.owns",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._at_home": (
+                "monitor/alerts.html#_at_home",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._gone_on": (
+                "monitor/alerts.html#_gone_on",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._opened": (
+                "monitor/alerts.html#_opened",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._sorted": (
+                "monitor/alerts.html#_sorted",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._subjects": (
+                "monitor/alerts.html#_subjects",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._told": (
+                "monitor/alerts.html#_told",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.after": (
+                "monitor/alerts.html#after",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.alert_from": (
+                "monitor/alerts.html#alert_from",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.alerts_from": (
+                "monitor/alerts.html#alerts_from",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.beyond": (
+                "monitor/alerts.html#beyond",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.by_root": (
+                "monitor/alerts.html#by_root",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.by_subject": (
+                "monitor/alerts.html#by_subject",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.fingerprint": (
+                "monitor/alerts.html#fingerprint",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.nearness": (
+                "monitor/alerts.html#nearness",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.sentence_of": (
+                "monitor/alerts.html#sentence_of",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.status_of": (
+                "monitor/alerts.html#status_of",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.title_of": (
+                "monitor/alerts.html#title_of",
+                "ml_workbench/monitor/alerts.py",
+            ),
+        },
         "ml_workbench.monitor.asking": {
             "ml_workbench.monitor.asking.Asked": (
                 "monitor/asking.html#asked",
@@ -6496,6 +6594,90 @@ d = {
                 "ml_workbench/monitor/dependencies.py",
             ),
         },
+        "ml_workbench.monitor.handling": {
+            "ml_workbench.monitor.handling._said": (
+                "monitor/handling.html#_said",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.acknowledge": (
+                "monitor/handling.html#acknowledge",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.alone": (
+                "monitor/handling.html#alone",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.facts": (
+                "monitor/handling.html#facts",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.handle": (
+                "monitor/handling.html#handle",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.now_utc": (
+                "monitor/handling.html#now_utc",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.one_of": (
+                "monitor/handling.html#one_of",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.read_alerts": (
+                "monitor/handling.html#read_alerts",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.read_in": (
+                "monitor/handling.html#read_in",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.remind": (
+                "monitor/handling.html#remind",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.resolve": (
+                "monitor/handling.html#resolve",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.say": (
+                "monitor/handling.html#say",
+                "ml_workbench/monitor/handling.py",
+            ),
+            "ml_workbench.monitor.handling.write": (
+                "monitor/handling.html#write",
+                "ml_workbench/monitor/handling.py",
+            ),
+        },
+        "ml_workbench.monitor.heartbeat": {
+            "ml_workbench.monitor.heartbeat.Life": (
+                "monitor/heartbeat.html#life",
+                "ml_workbench/monitor/heartbeat.py",
+            ),
+            "ml_workbench.monitor.heartbeat._days": (
+                "monitor/heartbeat.html#_days",
+                "ml_workbench/monitor/heartbeat.py",
+            ),
+            "ml_workbench.monitor.heartbeat.allowed": (
+                "monitor/heartbeat.html#allowed",
+                "ml_workbench/monitor/heartbeat.py",
+            ),
+            "ml_workbench.monitor.heartbeat.ping": (
+                "monitor/heartbeat.html#ping",
+                "ml_workbench/monitor/heartbeat.py",
+            ),
+            "ml_workbench.monitor.heartbeat.silence": (
+                "monitor/heartbeat.html#silence",
+                "ml_workbench/monitor/heartbeat.py",
+            ),
+            "ml_workbench.monitor.heartbeat.silence_changes": (
+                "monitor/heartbeat.html#silence_changes",
+                "ml_workbench/monitor/heartbeat.py",
+            ),
+            "ml_workbench.monitor.heartbeat.watch": (
+                "monitor/heartbeat.html#watch",
+                "ml_workbench/monitor/heartbeat.py",
+            ),
+        },
         "ml_workbench.monitor.invariants": {
             "ml_workbench.monitor.invariants._bad": (
                 "monitor/invariants.html#_bad",
@@ -6544,6 +6726,80 @@ d = {
             "ml_workbench.monitor.invariants.usual_rows": (
                 "monitor/invariants.html#usual_rows",
                 "ml_workbench/monitor/invariants.py",
+            ),
+        },
+        "ml_workbench.monitor.notices": {
+            "ml_workbench.monitor.notices.Delivered": (
+                "monitor/notices.html#delivered",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices.Notice": (
+                "monitor/notices.html#notice",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices.Notice.moment": (
+                "monitor/notices.html#notice.moment",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices.Post": (
+                "monitor/notices.html#post",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices._claimed": (
+                "monitor/notices.html#_claimed",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices._keep": (
+                "monitor/notices.html#_keep",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices._nameless": (
+                "monitor/notices.html#_nameless",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices._notice": (
+                "monitor/notices.html#_notice",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices._occasion": (
+                "monitor/notices.html#_occasion",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices._sending": (
+                "monitor/notices.html#_sending",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices._side_by_side": (
+                "monitor/notices.html#_side_by_side",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices.deliver": (
+                "monitor/notices.html#deliver",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices.due": (
+                "monitor/notices.html#due",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices.message": (
+                "monitor/notices.html#message",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices.outcome": (
+                "monitor/notices.html#outcome",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices.post_of": (
+                "monitor/notices.html#post_of",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices.put": (
+                "monitor/notices.html#put",
+                "ml_workbench/monitor/notices.py",
+            ),
+            "ml_workbench.monitor.notices.told_of": (
+                "monitor/notices.html#told_of",
+                "ml_workbench/monitor/notices.py",
             ),
         },
         "ml_workbench.monitor.numeric": {
@@ -6705,8 +6961,16 @@ d = {
                 "monitor/reading.html#kept.features",
                 "ml_workbench/monitor/reading.py",
             ),
+            "ml_workbench.monitor.reading.Kept.first": (
+                "monitor/reading.html#kept.first",
+                "ml_workbench/monitor/reading.py",
+            ),
             "ml_workbench.monitor.reading.Kept.one": (
                 "monitor/reading.html#kept.one",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Kept.replayed": (
+                "monitor/reading.html#kept.replayed",
                 "ml_workbench/monitor/reading.py",
             ),
             "ml_workbench.monitor.reading.Kept.rows": (
@@ -6821,6 +7085,10 @@ d = {
                 "monitor/reading.html#label_of",
                 "ml_workbench/monitor/reading.py",
             ),
+            "ml_workbench.monitor.reading.looked_upon": (
+                "monitor/reading.html#looked_upon",
+                "ml_workbench/monitor/reading.py",
+            ),
             "ml_workbench.monitor.reading.main_release": (
                 "monitor/reading.html#main_release",
                 "ml_workbench/monitor/reading.py",
@@ -6857,6 +7125,10 @@ d = {
             ),
             "ml_workbench.monitor.releases.Released.learnt_until": (
                 "monitor/releases.html#released.learnt_until",
+                "ml_workbench/monitor/releases.py",
+            ),
+            "ml_workbench.monitor.releases.Released.needed": (
+                "monitor/releases.html#released.needed",
                 "ml_workbench/monitor/releases.py",
             ),
             "ml_workbench.monitor.releases.Released.print": (
@@ -6913,12 +7185,56 @@ d = {
                 "monitor/running.html#place.checks",
                 "ml_workbench/monitor/running.py",
             ),
+            "ml_workbench.monitor.running._alive": (
+                "monitor/running.html#_alive",
+                "ml_workbench/monitor/running.py",
+            ),
             "ml_workbench.monitor.running._asked_for": (
                 "monitor/running.html#_asked_for",
                 "ml_workbench/monitor/running.py",
             ),
+            "ml_workbench.monitor.running._earlier": (
+                "monitor/running.html#_earlier",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._ended": (
+                "monitor/running.html#_ended",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._in_order": (
+                "monitor/running.html#_in_order",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._known": (
+                "monitor/running.html#_known",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._look_again": (
+                "monitor/running.html#_look_again",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._newest_release": (
+                "monitor/running.html#_newest_release",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._now": (
+                "monitor/running.html#_now",
+                "ml_workbench/monitor/running.py",
+            ),
             "ml_workbench.monitor.running._overall": (
                 "monitor/running.html#_overall",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._reading": (
+                "monitor/running.html#_reading",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._row": (
+                "monitor/running.html#_row",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._since": (
+                "monitor/running.html#_since",
                 "ml_workbench/monitor/running.py",
             ),
             "ml_workbench.monitor.running._stamp": (
@@ -6927,6 +7243,10 @@ d = {
             ),
             "ml_workbench.monitor.running._trend": (
                 "monitor/running.html#_trend",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.alone": (
+                "monitor/running.html#alone",
                 "ml_workbench/monitor/running.py",
             ),
             "ml_workbench.monitor.running.answered": (
@@ -6949,12 +7269,20 @@ d = {
                 "monitor/running.html#known_until",
                 "ml_workbench/monitor/running.py",
             ),
+            "ml_workbench.monitor.running.look_at_database": (
+                "monitor/running.html#look_at_database",
+                "ml_workbench/monitor/running.py",
+            ),
             "ml_workbench.monitor.running.look_at_folder": (
                 "monitor/running.html#look_at_folder",
                 "ml_workbench/monitor/running.py",
             ),
             "ml_workbench.monitor.running.looked_at": (
                 "monitor/running.html#looked_at",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.looked_before": (
+                "monitor/running.html#looked_before",
                 "ml_workbench/monitor/running.py",
             ),
             "ml_workbench.monitor.running.money_at_stake": (
@@ -6983,6 +7311,10 @@ d = {
             ),
             "ml_workbench.monitor.running.worst": (
                 "monitor/running.html#worst",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.write_looked": (
+                "monitor/running.html#write_looked",
                 "ml_workbench/monitor/running.py",
             ),
         },
@@ -7022,6 +7354,56 @@ d = {
             "ml_workbench.monitor.staleness.stages_seen": (
                 "monitor/staleness.html#stages_seen",
                 "ml_workbench/monitor/staleness.py",
+            ),
+        },
+        "ml_workbench.monitor.targets": {
+            "ml_workbench.monitor.targets.Target": (
+                "monitor/targets.html#target",
+                "ml_workbench/monitor/targets.py",
+            ),
+            "ml_workbench.monitor.targets._Heard": (
+                "monitor/targets.html#_heard",
+                "ml_workbench/monitor/targets.py",
+            ),
+            "ml_workbench.monitor.targets._Heard.__init__": (
+                "monitor/targets.html#_heard.__init__",
+                "ml_workbench/monitor/targets.py",
+            ),
+            "ml_workbench.monitor.targets._Heard.emit": (
+                "monitor/targets.html#_heard.emit",
+                "ml_workbench/monitor/targets.py",
+            ),
+            "ml_workbench.monitor.targets._apprise": (
+                "monitor/targets.html#_apprise",
+                "ml_workbench/monitor/targets.py",
+            ),
+            "ml_workbench.monitor.targets._host": (
+                "monitor/targets.html#_host",
+                "ml_workbench/monitor/targets.py",
+            ),
+            "ml_workbench.monitor.targets._told": (
+                "monitor/targets.html#_told",
+                "ml_workbench/monitor/targets.py",
+            ),
+            "ml_workbench.monitor.targets.name_of": (
+                "monitor/targets.html#name_of",
+                "ml_workbench/monitor/targets.py",
+            ),
+            "ml_workbench.monitor.targets.scrubbed": (
+                "monitor/targets.html#scrubbed",
+                "ml_workbench/monitor/targets.py",
+            ),
+            "ml_workbench.monitor.targets.send": (
+                "monitor/targets.html#send",
+                "ml_workbench/monitor/targets.py",
+            ),
+            "ml_workbench.monitor.targets.targets_in": (
+                "monitor/targets.html#targets_in",
+                "ml_workbench/monitor/targets.py",
+            ),
+            "ml_workbench.monitor.targets.within": (
+                "monitor/targets.html#within",
+                "ml_workbench/monitor/targets.py",
             ),
         },
         "ml_workbench.page.approval": {
@@ -9315,6 +9697,54 @@ d = {
                 "release/verification.html#verified",
                 "ml_workbench/release/verification.py",
             ),
+        },
+        "ml_workbench.run.alerting": {
+            "ml_workbench.run.alerting._answered_for": (
+                "run/alerting.html#_answered_for",
+                "ml_workbench/run/alerting.py",
+            ),
+            "ml_workbench.run.alerting._as_json": (
+                "run/alerting.html#_as_json",
+                "ml_workbench/run/alerting.py",
+            ),
+            "ml_workbench.run.alerting._by": ("run/alerting.html#_by", "ml_workbench/run/alerting.py"),
+            "ml_workbench.run.alerting._log": ("run/alerting.html#_log", "ml_workbench/run/alerting.py"),
+            "ml_workbench.run.alerting._opened": (
+                "run/alerting.html#_opened",
+                "ml_workbench/run/alerting.py",
+            ),
+            "ml_workbench.run.alerting._period_days": (
+                "run/alerting.html#_period_days",
+                "ml_workbench/run/alerting.py",
+            ),
+            "ml_workbench.run.alerting._say": ("run/alerting.html#_say", "ml_workbench/run/alerting.py"),
+            "ml_workbench.run.alerting._tried": ("run/alerting.html#_tried", "ml_workbench/run/alerting.py"),
+            "ml_workbench.run.alerting.acknowledge_command": (
+                "run/alerting.html#acknowledge_command",
+                "ml_workbench/run/alerting.py",
+            ),
+            "ml_workbench.run.alerting.alerts_command": (
+                "run/alerting.html#alerts_command",
+                "ml_workbench/run/alerting.py",
+            ),
+            "ml_workbench.run.alerting.alive_command": (
+                "run/alerting.html#alive_command",
+                "ml_workbench/run/alerting.py",
+            ),
+            "ml_workbench.run.alerting.looked": ("run/alerting.html#looked", "ml_workbench/run/alerting.py"),
+            "ml_workbench.run.alerting.monitor": (
+                "run/alerting.html#monitor",
+                "ml_workbench/run/alerting.py",
+            ),
+            "ml_workbench.run.alerting.notify_command": (
+                "run/alerting.html#notify_command",
+                "ml_workbench/run/alerting.py",
+            ),
+            "ml_workbench.run.alerting.resolve_command": (
+                "run/alerting.html#resolve_command",
+                "ml_workbench/run/alerting.py",
+            ),
+            "ml_workbench.run.alerting.told": ("run/alerting.html#told", "ml_workbench/run/alerting.py"),
         },
         "ml_workbench.run.catalogue": {
             "ml_workbench.run.catalogue._cells": (

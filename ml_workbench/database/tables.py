@@ -245,8 +245,9 @@ _table(
 _table(
     "alerts",
     "causes that somebody must look into, each once",
-    _key("alert"),  # a fingerprint of cause and first period
+    _key("alert"),  # a fingerprint of cause, release and first period
     _known("cause"),  # like drift.features/usual_weekly_spend
+    _known("shows"),  # JSON: every cause that it shows as, the one nearest to the root first
     _known("release"),
     _known("severity"),  # warning, critical
     _known("title"),

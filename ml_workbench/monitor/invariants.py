@@ -21,7 +21,7 @@ __all__ = [
     "readings",
 ]
 
-# %% ../../nbs/monitor/invariants.ipynb #fb56027a
+# %% ../../nbs/monitor/invariants.ipynb #7fdb179a
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -63,7 +63,7 @@ CHECKS = (
         unit="columns",
     ),
     Check(
-        "invariants.magnitude",
+        "invariants.scale",
         "Numbers are as large as in training",
         4,
         "data",
@@ -189,7 +189,7 @@ def jumps(
     return found
 
 
-# %% ../../nbs/monitor/invariants.ipynb #b6be30ea
+# %% ../../nbs/monitor/invariants.ipynb #718409f8
 def column_readings(
     asked: Asked,
     inputs: Inputs,
@@ -198,7 +198,7 @@ def column_readings(
     "Whether each column is as it was."
     rows, columns = inputs.rows, inputs.columns
     if not rows:
-        names = ("nulls", "infinite", "range", "unseen", "constant", "columns", "magnitude")
+        names = ("nulls", "infinite", "range", "unseen", "constant", "columns", "scale")
         return [
             asked.unknown(f"invariants.{name}", "no features were served, or they are not kept")
             for name in names
@@ -279,7 +279,7 @@ def column_readings(
         ),
         *each_of(
             asked,
-            "invariants.magnitude",
+            "invariants.scale",
             sizes,
             "{} is larger or smaller than it was, times".format,
             f"{len(sizes)} columns are of their old size",

@@ -18,7 +18,7 @@ __all__ = [
     "readings",
 ]
 
-# %% ../../nbs/monitor/performance.ipynb #d3a203ad
+# %% ../../nbs/monitor/performance.ipynb #5856c481
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ from .reading import Material
 RUNBOOK = "deploy/OPERATIONS.md#slow-or-growing"
 CHECKS = (
     Check(
-        "performance.p50",
+        "performance.latency",
         "Half of the answers are as fast as before",
         1.5,
         "service",
@@ -44,7 +44,7 @@ CHECKS = (
         unit="times",
     ),
     Check(
-        "performance.p99",
+        "performance.tail",
         "Slow answers are no slower than before",
         2.0,
         "service",
@@ -60,7 +60,7 @@ CHECKS = (
         unit="times",
     ),
     Check(
-        "performance.memory",
+        "performance.footprint",
         "Memory is what it was",
         1.5,
         "service",
@@ -68,7 +68,7 @@ CHECKS = (
         unit="times",
     ),
     Check(
-        "performance.leak",
+        "performance.memory",
         "Memory does not grow from day to day",
         8,
         "service",
@@ -140,12 +140,12 @@ def split_lines(
     return dict(sorted(found.items()))
 
 
-# %% ../../nbs/monitor/performance.ipynb #8443aadd
+# %% ../../nbs/monitor/performance.ipynb #c963c0d3
 RATIOS = (  # check, figure, what it is, of which kinds
-    ("performance.p50", "p50", "Half of the answers of the {kind} took at most {now:.3g} ms, against {then:.3g} before: times", ("service", "function")),
-    ("performance.p99", "p99", "99 of 100 answers of the {kind} took at most {now:.3g} ms, against {then:.3g} before: times", ("service", "function")),
+    ("performance.latency", "p50", "Half of the answers of the {kind} took at most {now:.3g} ms, against {then:.3g} before: times", ("service", "function")),
+    ("performance.tail", "p99", "99 of 100 answers of the {kind} took at most {now:.3g} ms, against {then:.3g} before: times", ("service", "function")),
     ("performance.throughput", "seconds", "A thousand decisions took the {kind} {now:.3g} s, against {then:.3g} before: times", ("batch",)),
-    ("performance.memory", "memory", "The {kind} held {now:.0f} MB, against {then:.0f} before: times", ("service", "shipper", "batch", "function")),
+    ("performance.footprint", "memory", "The {kind} held {now:.0f} MB, against {then:.0f} before: times", ("service", "shipper", "batch", "function")),
 )  # fmt: skip
 
 
@@ -215,7 +215,7 @@ def leak_of(
     return float(np.median(slopes)), float(ends[0]), float(ends[1])
 
 
-# %% ../../nbs/monitor/performance.ipynb #d3e2e067
+# %% ../../nbs/monitor/performance.ipynb #06b26a1a
 def leak_readings(
     asked: Asked,
     kind: str,
@@ -237,7 +237,7 @@ def leak_readings(
     if not slopes:
         return [
             asked.unknown(
-                "performance.leak",
+                "performance.memory",
                 f"too few lines of the {kind} tell of its memory",
                 count=len(lines),
                 subject=kind,
@@ -250,7 +250,9 @@ def leak_readings(
     )
     details = {"process": worst, "slope": slope, "low": low, "high": high}
     return [
-        asked.held("performance.leak", low, said, count=len(lines), minimum=1, subject=kind, details=details)
+        asked.held(
+            "performance.memory", low, said, count=len(lines), minimum=1, subject=kind, details=details
+        )
     ]
 
 
@@ -287,7 +289,7 @@ def outcome_readings(
     return found
 
 
-# %% ../../nbs/monitor/performance.ipynb #312b3313
+# %% ../../nbs/monitor/performance.ipynb #376a5252
 def readings(
     material: Material,
     asked: Asked,
@@ -300,5 +302,5 @@ def readings(
             found += ratio_readings(asked, kind, fared(before), fared(now))
             found += leak_readings(asked, kind, now) if kind != "batch" else []
     if not here:
-        return [asked.unknown("performance.p50", "no process wrote down how it fared")]
+        return [asked.unknown("performance.latency", "no process wrote down how it fared")]
     return [*found, *outcome_readings(asked, here)]

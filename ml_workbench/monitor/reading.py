@@ -16,6 +16,7 @@ __all__ = [
     "keeping",
     "Inputs",
     "inputs_of",
+    "looked_upon",
     "Label",
     "label_of",
     "arms_of",
@@ -26,12 +27,12 @@ __all__ = [
     "fingerprint",
 ]
 
-# %% ../../nbs/monitor/reading.ipynb #ce494701
+# %% ../../nbs/monitor/reading.ipynb #9ba6d8bb
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,7 @@ def _show_database(connection: duckdb.DuckDBPyConnection, records: Records, sinc
             connection.register(name, found)
 
 
-# %% ../../nbs/monitor/reading.ipynb #a6c8405f
+# %% ../../nbs/monitor/reading.ipynb #7ab816b2
 @dataclass(frozen=True)
 class Kept:
     "Records that can be asked in DuckDB's SQL."
@@ -164,10 +165,23 @@ class Kept:
     feeds: Mapping[str, Mapping[str, Any]] = field(
         default_factory=dict
     )  # by end of period, what was known of the source
+    anchor: datetime | None = (
+        None  # where a period begins, and with it all others; the first decision when omitted
+    )
 
     def table(self, sql: str) -> pa.Table:
         "An answer of any size."
         return self.connection.sql(sql).to_arrow_table()
+
+    @property
+    def first(self) -> datetime | None:
+        "Where the first period begins; None where nothing was ever decided."
+        return self.anchor or self.one("SELECT min(as_of) FROM served")[0]
+
+    @property
+    def replayed(self) -> bool:
+        "Whether what is recorded was only played."
+        return {actor for (actor,) in self.rows("SELECT DISTINCT actor FROM experiments")} == {REPLAY}
 
     def rows(self, sql: str) -> list[tuple]:
         "A small answer."
@@ -201,14 +215,14 @@ class Kept:
 def keeping(
     source: Path | Records,  # a folder, or a database
     *,
-    since: datetime | None = None,  # nothing older is read from a database
+    since: datetime | None = None,  # nothing older is read from a database, and a period begins there
 ) -> Iterator[Kept]:
     "Open records; raises `MonitorError` for what cannot be read as such."
     connection = connect()
     try:
         if isinstance(source, Records):
             _show_database(connection, source, since)
-            yield Kept(connection, source)
+            yield Kept(connection, source, anchor=since)
         else:
             if not source.is_dir():
                 raise MonitorError(
@@ -226,15 +240,8 @@ def keeping(
 
 def _feeds(path: Path) -> dict[str, dict[str, Any]]:
     "What was known of the source, period by period."
-    raw = read_json(path) if path.is_file() else {}
-    rows = (
-        raw.values()
-        if isinstance(raw, dict) and all(isinstance(each, dict) and "period" in each for each in raw.values())
-        else raw
-        if isinstance(raw, list)
-        else raw.get("periods", [raw])
-    )
-    return {_moment(each["period"]).isoformat(sep=" "): each["tables"] for each in rows if "period" in each}
+    rows = read_json(path) if path.is_file() else []
+    return {_moment(each["period"]).isoformat(sep=" "): each["tables"] for each in rows}
 
 
 def _moment(text: str) -> datetime:
@@ -333,6 +340,20 @@ def inputs_of(
     return Inputs(len(rows), summaries, removed, tuple(strange), tuple(retyped), medians)
 
 
+# %% ../../nbs/monitor/reading.ipynb #cb4d0f6e
+def looked_upon(
+    inputs: Inputs,
+    needed: frozenset[str],  # features that a decision looks at
+) -> Inputs:
+    "Without the columns that nobody looks at and nobody kept."
+
+    def empty(each: Numbers | Categories) -> bool:
+        return each.null == each.count
+
+    columns = {name: each for name, each in inputs.columns.items() if name in needed or not empty(each)}
+    return replace(inputs, columns=columns, removed=tuple(name for name in inputs.removed if name in needed))
+
+
 # %% ../../nbs/monitor/reading.ipynb #596f2bc1
 @dataclass(frozen=True)
 class Label:
@@ -357,7 +378,7 @@ def label_of(released: Released) -> Label | None:  # None where it is not declar
     return None
 
 
-# %% ../../nbs/monitor/reading.ipynb #d534d084
+# %% ../../nbs/monitor/reading.ipynb #6fe58fe8
 _ANSWERS = """WITH said AS (
     SELECT unit, as_of, min(score) AS score, min(value) AS value, bool_or(listed) AS listed FROM predictions
     WHERE model = {release} AND as_of >= {start} AND as_of < {end} GROUP BY ALL
@@ -372,7 +393,7 @@ _ANSWERS = """WITH said AS (
     SELECT DISTINCT a.unit, a.as_of, p.policy FROM answers AS a JOIN predictions AS p ON p.unit = a.unit AND p.listed
         AND p.as_of > a.as_of - {horizon} AND p.as_of < a.as_of + {horizon} AND p.as_of <= {until}
 ), risk AS (
-    SELECT c.unit, c.as_of, sum(o.propensity) AS treated FROM chosen AS c JOIN (VALUES {arms}) AS w(arm, policy) ON w.policy = c.policy
+    SELECT c.unit, c.as_of, sum(o.propensity ORDER BY o.arm) AS treated FROM chosen AS c JOIN (VALUES {arms}) AS w(arm, policy) ON w.policy = c.policy
     JOIN odds AS o ON o.arm = w.arm GROUP BY ALL
 ), acts AS (
     SELECT a.unit, a.as_of, bool_or(e.as_of = a.as_of) AS acted FROM answers AS a JOIN exposures AS e ON e.unit = a.unit
@@ -384,7 +405,7 @@ _ANSWERS = """WITH said AS (
     JOIN (SELECT unit AS whose, time, value FROM events) ON whose = a.unit AND time > a.as_of AND time <= a.as_of + {horizon} GROUP BY ALL
 )
 SELECT a.unit, a.as_of, a.score, a.value, a.listed, coalesce(t.acted, false) AS acted, t.unit IS NOT NULL AS treated,
-    1 / greatest(1 - coalesce(r.treated, 0), 0.01) AS weight,
+    round(1 / greatest(1 - coalesce(r.treated, 0), 0.01), 9) AS weight,
     CASE WHEN a.as_of + {horizon} <= {until} AND {complete} THEN coalesce(l.label, {otherwise}) END AS label
 FROM answers AS a LEFT JOIN acts AS t USING (unit, as_of) LEFT JOIN risk AS r USING (unit, as_of) LEFT JOIN labelled AS l USING (unit, as_of)
 ORDER BY a.as_of, a.unit"""
@@ -540,7 +561,7 @@ def _traits(kept: Kept, released: Released) -> pa.Table:
     )
 
 
-# %% ../../nbs/monitor/reading.ipynb #fd00cda3
+# %% ../../nbs/monitor/reading.ipynb #7e11e230
 def material_of(
     kept: Kept,
     released: Released,  # the release that decided
@@ -563,13 +584,12 @@ def material_of(
     inputs = Inputs()
     if released.reference is not None and released.columns:
         features = kept.features(start, end, sample)["features"].to_pylist()
-        inputs = inputs_of(features, released.reference, released.columns)
+        inputs = looked_upon(inputs_of(features, released.reference, released.columns), released.needed)
     operations = kept.table(f'SELECT * FROM operations WHERE "at" <= {literal(end)} ORDER BY "at", process')
     sent, cost = kept.one(f"SELECT count(*), coalesce(sum(cost), 0) FROM exposures WHERE {within}")
     spend = kept.one(
         f"SELECT coalesce(sum(value), 0) FROM (SELECT DISTINCT outcome, event_id, value FROM outcomes WHERE outcome = {literal(_money_in(released))} AND occurred_at > {literal(start)} AND occurred_at <= {literal(end)})"
     )[0]
-    actors = kept.rows("SELECT DISTINCT actor FROM experiments")
     online = kept.one(f"SELECT max(as_of) FROM online_features WHERE as_of <= {literal(end)}")[0]
     actions = dict(
         kept.rows(f"SELECT action, count(*) FROM served WHERE {within} GROUP BY action ORDER BY action")
@@ -578,8 +598,8 @@ def material_of(
         period_end=end, period_days=days, until=until, release=released.name, released=released, reference=released.reference,
         inputs=inputs, score=_score_of(answers, released.reference), actions=actions, served=served, answers=answers,
         recent=recent, traits=_traits(kept, released), operations=operations, feeds=kept.feeds.get(end.isoformat(sep=" "), {}), counts=_counts_before(kept, start, days),
-        online_as_of=online, line=kept.one("SELECT max(line) FROM ledger")[0], sent=sent, cost=float(cost), spend=float(spend),
-        replayed=actors == [(REPLAY,)],
+        online_as_of=online, line=kept.one("SELECT max(line) FROM ledger")[0], sent=sent, cost=round(float(cost), 6), spend=round(float(spend), 2),
+        replayed=kept.replayed,
     )  # fmt: skip
 
 

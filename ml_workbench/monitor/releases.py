@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ["LOCK", "Released", "released_in", "released_by", "released_of_run"]
 
-# %% ../../nbs/monitor/releases.ipynb #1486aeac
+# %% ../../nbs/monitor/releases.ipynb #710acbde
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from ..model.session import SIGNATURE
 from ..plan.errors import ReleaseError, WorkbenchError
 from ..plan.files import read_json
 from ..release.bundle import FOLDER, Bundle
@@ -23,7 +24,7 @@ from ..release.policy import POLICY, Terms, terms_from
 from ..release.reference import REFERENCE, reference_from
 from ..release.store import Store, short
 
-# %% ../../nbs/monitor/releases.ipynb #b9db8033
+# %% ../../nbs/monitor/releases.ipynb #56a0c67b
 LOCK = "environment.lock"
 
 
@@ -47,6 +48,17 @@ class Released:
     def columns(self) -> Sequence[tuple[str, str]]:
         "Name and kind of every declared feature, in order."
         return self.terms.columns if self.terms else ()
+
+    @property
+    def needed(self) -> frozenset[str]:
+        "The declared features that a decision looks at; others need not be kept."
+        if self.terms is None:
+            return frozenset()
+        inputs = json.loads(self.files.get(FOLDER + SIGNATURE, b"{}")).get("inputs", ())
+        return frozenset(each["name"] for each in inputs) | {
+            self.terms.charter.baseline.feature,
+            self.terms.usual_weekly_spend,
+        }
 
     @property
     def shown(self) -> str:

@@ -10,6 +10,7 @@ __all__ = [
     "PLAIN",
     "EXTRA",
     "ORDER",
+    "BACK",
     "Place",
     "place_of",
     "released_at",
@@ -26,16 +27,25 @@ __all__ = [
     "monitor_json",
     "money_at_stake",
     "report_of",
+    "alone",
+    "write_looked",
+    "looked_before",
+    "look_at_database",
 ]
 
 # %% ../../nbs/monitor/running.ipynb #f348d467
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
+from ..database.connections import transaction
+from ..database.tables import table_of
 from ..plan.charter import Charter
 from ..plan.errors import MonitorError, WorkbenchError
 from ..plan.files import rounded
@@ -49,7 +59,7 @@ from .checks import MONITORS, STATUSES, Check, Reading, with_limits
 from .reading import Kept, Material, fingerprint, keeping, main_release, material_of, period_ends, period_of
 from .releases import Released, released_by, released_of_run
 
-# %% ../../nbs/monitor/running.ipynb #e1df9d12
+# %% ../../nbs/monitor/running.ipynb #092e8b66
 ALL = (dependencies, invariants, staleness, numeric, performance, quality, business)
 CHECKS: tuple[Check, ...] = tuple(check for module in ALL for check in module.CHECKS)
 LEADS = {  # the check whose course stands for its monitor, the first that has one
@@ -59,7 +69,7 @@ LEADS = {  # the check whose course stands for its monitor, the first that has o
     "drift": ("drift.features",),
     "staleness": ("staleness.model",),
     "numbers": ("numbers.scores",),
-    "performance": ("performance.p99", "performance.throughput"),
+    "performance": ("performance.tail", "performance.throughput"),
     "quality": ("quality.auc", "quality.expected_auc"),
     "business": ("business.offers",),
 }
@@ -111,6 +121,15 @@ def released_at(
     if len(name) == 64 or not (place.root / "models").is_dir():
         return released_by(place.stores, name)
     return released_of_run(place.root, name, kept=place.kept)
+
+
+# %% ../../nbs/monitor/running.ipynb #03636ba4
+def _known(place: Place, known: dict[str, tuple[Released, Present]], name: str) -> tuple[Released, Present]:
+    "A release, and what is here to compare it with; read once."
+    if name not in known:
+        released = released_at(place, name)
+        known[name] = released, present_in(place.root, released.versions, released.data)
+    return known[name]
 
 
 # %% ../../nbs/monitor/running.ipynb #973958ed
@@ -219,7 +238,7 @@ def hash_of(data: bytes) -> str:  # 16 hexadecimal digits
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-# %% ../../nbs/monitor/running.ipynb #64d9e478
+# %% ../../nbs/monitor/running.ipynb #96c5dc84
 EXTRA = 2  # periods
 
 
@@ -229,16 +248,18 @@ def known_until(
     as_of: datetime | None,  # asked for
 ) -> datetime | None:  # None where nothing was ever decided
     "Up to when things are known, on the data's own clock."
-    first, last = kept.one("SELECT min(as_of), max(as_of) FROM served")
-    if first is None:
-        return None
-    replayed = kept.one("SELECT count(*) = 0 OR bool_and(actor = 'replay') FROM experiments")[0]
-    if as_of is not None:
-        return as_of
-    if isinstance(kept.source, Records) and not replayed:
+    last = kept.one("SELECT max(as_of) FROM served")[0]
+    if last is None or as_of is not None:
+        return as_of if last is not None else None
+    if not _ended(kept):
         return datetime.now(UTC).replace(tzinfo=None)
     came = kept.one("SELECT max(recorded_at) FROM outcomes")[0]
-    return max(filter(None, [came, period_of(last, first, days)]))
+    return max(filter(None, [came, period_of(last, kept.first, days)]))
+
+
+def _ended(kept: Kept) -> bool:
+    "Whether the records end with their last decision: a folder, or a replay."
+    return not isinstance(kept.source, Records) or kept.replayed
 
 
 def due(
@@ -249,13 +270,10 @@ def due(
     most: int | None = None,  # periods, the newest; all when omitted
 ) -> list[datetime]:  # ends, the oldest first
     "The ends of the periods to look at."
-    first, last = kept.one("SELECT min(as_of), max(as_of) FROM served")
-    ends = period_ends(first, until, days)
-    if (
-        not isinstance(kept.source, Records)
-        or kept.one("SELECT count(*) > 0 AND bool_and(actor = 'replay') FROM experiments")[0]
-    ):
-        ends = [end for end in ends if end <= period_of(last, first, days)]
+    ends = period_ends(kept.first, until, days)
+    if _ended(kept):
+        last = period_of(kept.one("SELECT max(as_of) FROM served")[0], kept.first, days)
+        ends = [end for end in ends if end <= last]
     return ends[-most:] if most else ends
 
 
@@ -269,7 +287,7 @@ def _asked_for(ends: Sequence[datetime], period: datetime | None) -> list[dateti
     return [period]
 
 
-# %% ../../nbs/monitor/running.ipynb #a29737a4
+# %% ../../nbs/monitor/running.ipynb #b2de100c
 def look_at_folder(
     place: Place,
     folder: Path,  # with the tables as Parquet
@@ -284,15 +302,12 @@ def look_at_folder(
         if until is None:
             raise MonitorError(f"{folder} holds no decisions (served.parquet): run `dvc repro replay`")
         found: list[Looked] = []
-        releases: dict[str, Released] = {}
+        known: dict[str, tuple[Released, Present]] = {}
         ends = due(kept, days, until)
         wanted = _asked_for(ends, period)
         for end in [each for each in ends if each <= wanted[-1]]:
             name = main_release(kept, end - timedelta(days=days), end) or (found[-1].release if found else "")
-            if name not in releases:
-                releases[name] = released_at(place, name)
-            released = releases[name]
-            present = present_in(place.root, released.versions, released.data)
+            released, present = _known(place, known, name)
             before = in_a_row(
                 [[(each.cause, each.status) for each in looked.readings] for looked in reversed(found)]
             )
@@ -440,3 +455,254 @@ def report_of(
         "money_at_stake_per_week": money_at_stake(newest.readings),
         "sentence": _overall(newest, checks),
     })  # fmt: skip
+
+
+# %% ../../nbs/monitor/running.ipynb #9895887c
+@contextmanager
+def alone(
+    records: Records,
+) -> Iterator[None]:
+    "Nobody else looks meanwhile; raises `MonitorError` where somebody does."
+    busy = MonitorError(
+        "another look is being taken at this database: nothing was done, it will tell what there is"
+    )
+    if records.engine.dialect.name == "postgresql":
+        with records.engine.connect() as connection:
+            if not connection.exec_driver_sql(
+                "SELECT pg_try_advisory_lock(hashtext('ml-workbench monitor'))"
+            ).scalar():
+                raise busy
+            try:
+                yield
+            finally:
+                connection.exec_driver_sql("SELECT pg_advisory_unlock(hashtext('ml-workbench monitor'))")
+        return
+    import fcntl
+
+    file = records.engine.url.database
+    if file in (None, "", ":memory:"):
+        yield
+        return
+    with Path(f"{file}.monitor").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise busy from None
+        yield
+
+
+# %% ../../nbs/monitor/running.ipynb #819c15f0
+def _earlier(records: Records) -> dict[tuple[datetime, str], dict[str, Any]]:
+    "What was looked at: fingerprint, and cause and status of each reading, by period and release."
+    runs, said = table_of("monitor_runs"), table_of("readings")
+    with transaction(records.engine, reading=True) as connection:
+        found = {
+            (row.period, row.release): {"inputs": row.inputs, "said": []}
+            for row in connection.execute(sa.select(runs.c.period, runs.c.release, runs.c.inputs))
+        }
+        for row in connection.execute(
+            sa.select(said.c.period, said.c.release, said.c.check, said.c.subject, said.c.status).where(
+                said.c.status.in_(("watch", "alarm"))
+            )
+        ):
+            cause = f"{row.check}/{row.subject}" if row.subject else row.check
+            found.setdefault((row.period, row.release), {"inputs": "", "said": []})["said"].append(
+                (cause, row.status)
+            )
+    return found
+
+
+def _row(reading: Reading, looked: Looked, at: datetime) -> dict[str, Any]:
+    "A reading as the table holds it."
+    plain = rounded(
+        {
+            "value": reading.value,
+            "limit": reading.limit,
+            "details": {**reading.details, "estimate": reading.estimate},
+        }
+    )
+    return {
+        "period": looked.end, "release": looked.release, "check": reading.check, "subject": reading.subject, "monitor": reading.monitor,
+        "status": reading.status, "value": plain["value"], "limit": plain["limit"], "count": reading.count, "sentence": reading.sentence,
+        "details": json.dumps(plain["details"], ensure_ascii=False, default=str), "at": at,
+    }  # fmt: skip
+
+
+def write_looked(
+    records: Records,
+    looked: Looked,
+    place: Place,
+    *,
+    started: datetime,  # UTC
+    finished: datetime,
+) -> None:
+    "Put what a period says in the place of what it said before, whole or not at all."
+    runs, said = table_of("monitor_runs"), table_of("readings")
+    report = {
+        "business": looked.business,
+        "replayed": looked.replayed,
+        "problem": looked.problem,
+        "sentence": _overall(looked, place.checks),
+    }
+    run = {
+        "period": looked.end,
+        "release": looked.release,
+        "started_at": started,
+        "finished_at": finished,
+        "inputs": looked.inputs,
+        "report": json.dumps(rounded(report), ensure_ascii=False, default=str),
+    }
+    with transaction(records.engine) as connection:
+        for table in (runs, said):
+            connection.execute(
+                table.delete().where(table.c.period == looked.end, table.c.release == looked.release)
+            )
+        connection.execute(runs.insert(), run)
+        connection.execute(said.insert(), [_row(each, looked, finished) for each in looked.readings])
+
+
+def _alive(records: Records, at: datetime) -> None:
+    "Say that somebody looked, and that there was nothing new."
+    runs = table_of("monitor_runs")
+    newest = sa.select(sa.func.max(runs.c.period)).scalar_subquery()
+    with transaction(records.engine) as connection:
+        connection.execute(runs.update().where(runs.c.period == newest).values(finished_at=at))
+
+
+# %% ../../nbs/monitor/running.ipynb #f31d65fb
+def looked_before(
+    records: Records,
+    *,
+    most: int = 12,  # periods, the newest
+) -> list[Looked]:  # the oldest first
+    "What the newest periods say, as it is written."
+    runs, said = table_of("monitor_runs"), table_of("readings")
+    with transaction(records.engine, reading=True) as connection:
+        rows = list(
+            connection.execute(
+                sa.select(runs).order_by(runs.c.period.desc(), runs.c.finished_at.desc()).limit(most)
+            ).mappings()
+        )
+        found = []
+        for run in reversed(rows):
+            mine = sa.select(said).where(said.c.period == run["period"], said.c.release == run["release"])
+            readings = tuple(
+                _reading(row)
+                for row in connection.execute(mine.order_by(said.c.check, said.c.subject)).mappings()
+            )
+            report = json.loads(run["report"])
+            found.append(
+                Looked(
+                    run["period"],
+                    run["release"],
+                    run["inputs"],
+                    _in_order(readings),
+                    report["business"],
+                    report["replayed"],
+                    report["problem"],
+                )
+            )
+    return found
+
+
+def _reading(row: Mapping[str, Any]) -> Reading:
+    "A reading out of its row."
+    details = json.loads(row["details"])
+    estimate = bool(details.pop("estimate", False))
+    return Reading(
+        *(row[name] for name in ("check", "subject", "status", "value", "limit", "count", "sentence")),
+        details,
+        estimate,
+    )
+
+
+def _in_order(readings: Iterable[Reading]) -> tuple[Reading, ...]:
+    "Readings in the order in which checks are declared."
+    order = {each.name: number for number, each in enumerate(CHECKS)}
+    return tuple(sorted(readings, key=lambda each: (order.get(each.check, len(order)), each.subject)))
+
+
+# %% ../../nbs/monitor/running.ipynb #39268922
+BACK = 16  # periods that are read again: a horizon, what may be late, and the weeks before it
+
+
+def look_at_database(
+    place: Place,
+    records: Records,
+    *,
+    as_of: datetime | None = None,  # look as somebody would have looked then
+    period: datetime | None = None,  # only the one that ends then
+    write: bool = True,  # what was found
+) -> list[Looked]:  # the periods that were looked at anew
+    "Look at the periods that are due, and write down what is new."
+    days, started = place.params.period_days, _now()
+    with alone(records):
+        earlier = _earlier(records)
+        with keeping(records, since=_since(records, days, as_of)) as kept:
+            until = known_until(kept, days, as_of)
+            if until is None:
+                raise MonitorError(
+                    "nothing was decided yet: there is nothing to look at (`ml-workbench score`, or `ml-workbench serve`)"
+                )
+            ends = due(kept, days, until, most=BACK)
+            found, known = [], {}
+            for end in _asked_for(ends, period):
+                looked = _look_again(kept, place, known, earlier, end, until)
+                if looked is not None:
+                    found.append(looked)
+                    earlier[looked.end, looked.release] = {
+                        "inputs": looked.inputs,
+                        "said": [(each.cause, each.status) for each in looked.readings],
+                    }
+        for looked in found if write else ():
+            write_looked(records, looked, place, started=started, finished=_now())
+        if write and not found:
+            _alive(records, _now())
+    return found
+
+
+def _now() -> datetime:
+    "The present, UTC."
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def _since(records: Records, days: int, as_of: datetime | None) -> datetime | None:
+    "From when on records are read; a whole number of periods after the first decision, so that periods stay what they are."
+    served = table_of("served")
+    with transaction(records.engine, reading=True) as connection:
+        first, last = connection.execute(
+            sa.select(sa.func.min(served.c.as_of), sa.func.max(served.c.as_of))
+        ).one()
+        seen = connection.execute(sa.select(sa.func.min(table_of("monitor_runs").c.period))).scalar()
+    if first is None:
+        return None
+    if seen is not None:  # older decisions may have been removed since; periods stay where they were
+        first = seen - timedelta(days=days)
+    newest = min(last, as_of) if as_of else last
+    steps = max(0, (newest - first) // timedelta(days=days) - BACK)
+    return first + steps * timedelta(days=days)
+
+
+def _look_again(
+    kept: Kept,
+    place: Place,
+    known: dict[str, tuple[Released, Present]],
+    earlier: Mapping[tuple[datetime, str], Mapping[str, Any]],
+    end: datetime,
+    until: datetime,
+) -> Looked | None:
+    "Look at a period, if anything came in since it was looked at."
+    days = timedelta(days=place.params.period_days)
+    name = main_release(kept, end - days, end) or _newest_release(earlier, end)
+    released, present = _known(place, known, name)
+    said, before = [], end - days
+    while (before, name) in earlier:
+        said.append(earlier[before, name]["said"])
+        before -= days
+    inputs = earlier.get((end, name), {}).get("inputs")
+    return looked_at(kept, place, present, released, end, until=until, before=in_a_row(said), known=inputs)
+
+
+def _newest_release(earlier: Mapping[tuple[datetime, str], Any], end: datetime) -> str:
+    "The release that decided last before a period; empty without one."
+    return max((key for key in earlier if key[0] < end), default=(end, ""))[1]

@@ -17,7 +17,7 @@ __all__ = [
     "readings",
 ]
 
-# %% ../../nbs/monitor/staleness.ipynb #55aa9431
+# %% ../../nbs/monitor/staleness.ipynb #50d9217a
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -82,7 +82,7 @@ CHECKS = (
         unit="days",
     ),
     Check(
-        "staleness.late",
+        "staleness.arrival",
         "Tables arrive before lists are drawn up",
         0.25,
         "data",
@@ -229,7 +229,7 @@ def stage_readings(
     )
 
 
-# %% ../../nbs/monitor/staleness.ipynb #b8848f57
+# %% ../../nbs/monitor/staleness.ipynb #1716eaba
 def online_readings(
     asked: Asked,
     as_of: datetime | None,  # of the features at hand
@@ -276,7 +276,7 @@ def feed_readings(
     if not latest:
         return [
             asked.unknown(f"staleness.{name}", "nobody said how far the source's tables reach")
-            for name in ("feeds", "late")
+            for name in ("feeds", "arrival")
         ]
     ages = {name: max(0.0, days_between(moment, start) - fresh[name]) for name, moment in latest.items()}
     late = {name: days_between(start, moment) for name, moment in arrived.items()}
@@ -301,7 +301,7 @@ def feed_readings(
         *(
             each_of(
                 asked,
-                "staleness.late",
+                "staleness.arrival",
                 late,
                 lambda name: (
                     f"Table {name} arrived {arrived[name]:%Y-%m-%d %H:%M}, after lists were drawn up by"

@@ -17,7 +17,7 @@ from typing import Literal, get_args, get_type_hints
 from .errors import SettingsError, did_you_mean
 
 
-# %% ../../nbs/plan/settings.ipynb #fc5d0158
+# %% ../../nbs/plan/settings.ipynb #8edf32ab
 @dataclass(frozen=True)
 class Settings:
     "Where the workbench runs; see `settings.ini` for what each key means."
@@ -55,10 +55,11 @@ class Settings:
     tokens: str = field(default="", repr=False)  # with commas; who may ask the service. Secret
     signing_key: str = field(default="", repr=False)  # private key of those who release. Secret
     alert_targets: str = field(default="", repr=False)  # addresses for alerts, apart by blanks. Secret
+    heartbeat_url: str = field(default="", repr=False)  # asked after each run of the monitor. Secret
 
 
-# %% ../../nbs/plan/settings.ipynb #82fd654a
-SECRETS = ("tokens", "signing_key", "alert_targets")
+# %% ../../nbs/plan/settings.ipynb #3b4252ca
+SECRETS = ("tokens", "signing_key", "alert_targets", "heartbeat_url")
 
 
 # %% ../../nbs/plan/settings.ipynb #6d537407

@@ -31,6 +31,7 @@ import click
 
 from .. import __version__
 from ..plan.errors import WorkbenchError
+from .alerting import monitor
 from .deploys import deploy, history, pause, promote, ramp, resume, rollback
 from .driving import drive_command
 from .experiments import experiment
@@ -48,6 +49,7 @@ EXTRAS = {
     "experiment": ("scipy", "sklearn", "skops", "threadpoolctl"),
     "pipeline": ("dvc", "execnb", "nbconvert", "nbformat", "onnx", "optuna", "papermill", "skl2onnx"),
     "app": ("plotly", "streamlit"),
+    "monitor": ("apprise",),
     "dev": ("nbdev",),
 }
 
@@ -274,6 +276,7 @@ for _command in (
     rollback,
     history,
     guard,
+    monitor,
     online_command,
     score_command,
     serve_command,

@@ -59,7 +59,7 @@ def _watched() -> None:
 def _told() -> None:
     "Alerts, and who knows of them."
     op.create_table(
-        "alerts", _key("alert"), _known("cause"), _known("release"), _known("severity"), _known("title"),
+        "alerts", _key("alert"), _known("cause"), _known("shows"), _known("release"), _known("severity"), _known("title"),
         _known("sentence"), _known("remedy"), _known("owner"), _known("evidence"),
         _perhaps("money_per_week", sa.Double), _known("first_seen", sa.DateTime),
         _known("last_seen", sa.DateTime), _known("seen", sa.Integer), _known("state"),
