@@ -7245,6 +7245,10 @@ d = {
                 "monitor/running.html#_trend",
                 "ml_workbench/monitor/running.py",
             ),
+            "ml_workbench.monitor.running.alerts_in": (
+                "monitor/running.html#alerts_in",
+                "ml_workbench/monitor/running.py",
+            ),
             "ml_workbench.monitor.running.alone": (
                 "monitor/running.html#alone",
                 "ml_workbench/monitor/running.py",
@@ -7255,6 +7259,10 @@ d = {
             ),
             "ml_workbench.monitor.running.due": (
                 "monitor/running.html#due",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.fault_of": (
+                "monitor/running.html#fault_of",
                 "ml_workbench/monitor/running.py",
             ),
             "ml_workbench.monitor.running.hash_of": (
@@ -7301,12 +7309,20 @@ d = {
                 "monitor/running.html#reading_json",
                 "ml_workbench/monitor/running.py",
             ),
+            "ml_workbench.monitor.running.readings_table": (
+                "monitor/running.html#readings_table",
+                "ml_workbench/monitor/running.py",
+            ),
             "ml_workbench.monitor.running.released_at": (
                 "monitor/running.html#released_at",
                 "ml_workbench/monitor/running.py",
             ),
             "ml_workbench.monitor.running.report_of": (
                 "monitor/running.html#report_of",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.scene_of": (
+                "monitor/running.html#scene_of",
                 "ml_workbench/monitor/running.py",
             ),
             "ml_workbench.monitor.running.worst": (
@@ -10395,6 +10411,48 @@ d = {
             "ml_workbench.run.migrating.migrated": (
                 "run/migrating.html#migrated",
                 "ml_workbench/run/migrating.py",
+            ),
+        },
+        "ml_workbench.run.monitoring": {
+            "ml_workbench.run.monitoring._in_database": (
+                "run/monitoring.html#_in_database",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring._place": (
+                "run/monitoring.html#_place",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.ends_with": (
+                "run/monitoring.html#ends_with",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.last_report": (
+                "run/monitoring.html#last_report",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.look": (
+                "run/monitoring.html#look",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.moment": (
+                "run/monitoring.html#moment",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.run_command": (
+                "run/monitoring.html#run_command",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.status_command": (
+                "run/monitoring.html#status_command",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.together": (
+                "run/monitoring.html#together",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.told": (
+                "run/monitoring.html#told",
+                "ml_workbench/run/monitoring.py",
             ),
         },
         "ml_workbench.run.outcomes": {
