@@ -7227,12 +7227,20 @@ d = {
                 "monitor/reading.html#_feeds",
                 "ml_workbench/monitor/reading.py",
             ),
+            "ml_workbench.monitor.reading._masked": (
+                "monitor/reading.html#_masked",
+                "ml_workbench/monitor/reading.py",
+            ),
             "ml_workbench.monitor.reading._moment": (
                 "monitor/reading.html#_moment",
                 "ml_workbench/monitor/reading.py",
             ),
             "ml_workbench.monitor.reading._money_in": (
                 "monitor/reading.html#_money_in",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._parsed": (
+                "monitor/reading.html#_parsed",
                 "ml_workbench/monitor/reading.py",
             ),
             "ml_workbench.monitor.reading._score_of": (
@@ -7776,6 +7784,36 @@ d = {
             "ml_workbench.monitor.targets.within": (
                 "monitor/targets.html#within",
                 "ml_workbench/monitor/targets.py",
+            ),
+        },
+        "ml_workbench.monitor.wiring": {
+            "ml_workbench.monitor.wiring._drift": (
+                "monitor/wiring.html#_drift",
+                "ml_workbench/monitor/wiring.py",
+            ),
+            "ml_workbench.monitor.wiring.causes_of": (
+                "monitor/wiring.html#causes_of",
+                "ml_workbench/monitor/wiring.py",
+            ),
+            "ml_workbench.monitor.wiring.drifted": (
+                "monitor/wiring.html#drifted",
+                "ml_workbench/monitor/wiring.py",
+            ),
+            "ml_workbench.monitor.wiring.offline_rows": (
+                "monitor/wiring.html#offline_rows",
+                "ml_workbench/monitor/wiring.py",
+            ),
+            "ml_workbench.monitor.wiring.skew_in": (
+                "monitor/wiring.html#skew_in",
+                "ml_workbench/monitor/wiring.py",
+            ),
+            "ml_workbench.monitor.wiring.skewed": (
+                "monitor/wiring.html#skewed",
+                "ml_workbench/monitor/wiring.py",
+            ),
+            "ml_workbench.monitor.wiring.summary_in": (
+                "monitor/wiring.html#summary_in",
+                "ml_workbench/monitor/wiring.py",
             ),
         },
         "ml_workbench.page.approval": {

@@ -37,7 +37,7 @@ __all__ = [
     "look_at_database",
 ]
 
-# %% ../../nbs/monitor/running.ipynb #32d3feca
+# %% ../../nbs/monitor/running.ipynb #56011a7a
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -57,7 +57,7 @@ from ..plan.params import MonitorParams, load_params
 from ..plan.settings import Settings
 from ..release.store import Store
 from ..serve.records import Records
-from . import business, dependencies, invariants, numeric, performance, quality, staleness
+from . import business, dependencies, invariants, numeric, performance, quality, staleness, wiring
 from .alerts import Alert, Scene, after, alerts_from
 from .asking import Asked, Present, present_in
 from .checks import MONITORS, STATUSES, Check, Reading, with_limits
@@ -69,8 +69,18 @@ from .releases import Released, released_by, released_of_run
 if TYPE_CHECKING:
     import pandas as pd
 
-# %% ../../nbs/monitor/running.ipynb #092e8b66
-ALL = (dependencies, invariants, staleness, numeric, performance, quality, business)
+# %% ../../nbs/monitor/running.ipynb #5cc1f69e
+ALL = (
+    dependencies,
+    invariants,
+    wiring.SKEW,
+    wiring.DRIFT,
+    staleness,
+    numeric,
+    performance,
+    quality,
+    business,
+)
 CHECKS: tuple[Check, ...] = tuple(check for module in ALL for check in module.CHECKS)
 LEADS = {  # the check whose course stands for its monitor, the first that has one
     "dependencies": ("dependencies.schema", "dependencies.packages"),

@@ -1,7 +1,8 @@
 """The default replay with any fault in it and under any coin: in memory, and as a folder that monitoring reads."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ml_workbench.data import definitions
@@ -20,6 +22,7 @@ from ml_workbench.experiment.faults import (
     FAULTS,
     Origin,
     as_it_is,
+    at_hand,
     planted,
     planted_feeds,
     planted_operations,
@@ -35,11 +38,18 @@ from ml_workbench.experiment.play import (
 )
 from ml_workbench.experiment.replay import Played, repetition, replay
 from ml_workbench.experiment.served import Answers, answers, feeds, operations, recorded, served, write_served
-from ml_workbench.experiment.traces import tables
+from ml_workbench.experiment.traces import WEEK, tables
 from ml_workbench.model.evaluation import policies_of, with_predictions
 from ml_workbench.model.snapshots import read_schema, read_slices, slice_of
+from ml_workbench.monitor import drift, running, skew
+from ml_workbench.monitor.asking import Asked
+from ml_workbench.monitor.checks import Reading
+from ml_workbench.monitor.reading import Inputs, Material, keeping, material_of
+from ml_workbench.monitor.summaries import Summary, scale_of
 from ml_workbench.plan.files import read_json
 from ml_workbench.plan.params import load_params
+from ml_workbench.plan.settings import load_settings
+from ml_workbench.release.reference import numbers
 from ml_workbench.serve.designs import REPLAY, canonical, design_hash, plain_design
 
 
@@ -102,11 +112,16 @@ class Project:
         "The source, as it was at each list."
         return feeds(self.connection, self.names, TABLES, self.weeks, seed=self.seed)
 
+    @cached_property
+    def origin(self) -> Origin:
+        "The source, each relation read once for all faults."
+        declared = definitions.declare(self.schema.horizon_days)
+        return Origin(self.connection, at_hand(self.connection, declared))
+
     def faulty(self, name: str) -> Faulty:
         "The weeks with a fault in them."
         if name not in self._faulty:
-            origin = Origin(self.connection, definitions.declare(self.schema.horizon_days))
-            shown = planted(FAULTS[name], self.actual, self.schema, origin, seed=self.seed)
+            shown = planted(FAULTS[name], self.actual, self.schema, self.origin, seed=self.seed)
             usual = self.actual.loc[shown.index, self.schema.usual_weekly_spend].to_numpy()
             rows = as_released(shown.reset_index(drop=True), self.scorers)
             ranked = policies_of(
@@ -162,3 +177,243 @@ class Project:
             "design": canonical(plain_design(plan)),
         }
         return about | {"started_at": start, "actor": REPLAY}
+
+
+# What monitoring says of it
+
+
+DRIFT, SKEW = ({each.name: each for each in module.CHECKS} for module in (drift, skew))
+
+
+@dataclass
+class Watch:
+    "The monitors, with what they know of the release read once."
+
+    project: Project
+    folder: Path  # of the replay without a fault, which no check may find anything in
+
+    def __post_init__(self) -> None:
+        settings = load_settings(self.project.root)
+        self.place = running.place_of(settings)
+        self.released = running.released_at(self.place, self.project.about.terms)
+        self.present = running.present_in(self.place.root, self.released.versions, self.released.data)
+        self.days = self.place.params.period_days
+        names = [name for name in self.project.schema.names if name in self.released.needed]
+        keys = [self.project.schema.entity, self.project.schema.time]
+        self.offline = pa.Table.from_pandas(self.project.actual[[*keys, *names]], preserve_index=False)
+
+    @cached_property
+    def ends(self) -> list[datetime]:
+        "Of the periods."
+        return [pd.Timestamp(int(week + WEEK), unit="us").to_pydatetime() for week in self.project.weeks]
+
+    def materials(self, folder: Path, periods: int = 4) -> list[Material]:
+        "The first periods of a replay, as they are read from its folder."
+        with keeping(folder) as kept:
+            until = running.known_until(kept, self.days, None)
+            return [
+                material_of(kept, self.released, end, self.days, until=until) for end in self.ends[:periods]
+            ]
+
+    def asked(self, before: Mapping[str, int], **changes: Any) -> Asked:
+        "What checks are told beside the period."
+        params = self.place.params
+        rest = {
+            "minimum": params.minimum,
+            "resamples": params.resamples,
+            "confidence": params.confidence,
+            "seed": params.seed,
+        }
+        return Asked(self.place.checks, self.project.charter, self.present, before, **rest | changes)
+
+    def readings(
+        self, material: Material, before: Mapping[str, int], served: Any = None, **changes: Any
+    ) -> list[Reading]:
+        "Everything that is said of a period; the skew where what was served is given."
+        asked = self.asked(before, **changes)
+        found = running.answered(material, asked)
+        known = {each.monitor for each in running.CHECKS}
+        if "drift" not in known:
+            rest = {"end": material.period_end, "days": self.days, "minimum": asked.minimum, "before": before}
+            found += drift.drift_readings(_summary(material), material.reference, DRIFT, **rest)
+        if "skew" not in known and served is not None:
+            options = {"entity": self.project.schema.entity, "as_of": self.project.schema.time}
+            start = pc.equal(served["as_of"], pa.scalar(material.start, pa.timestamp("us")))
+            compared = skew.compared(
+                served.filter(start), self.offline, self.project.about.columns, **options
+            )
+            found += skew.skew_readings(compared, SKEW, before=before)
+        return found
+
+    def looked(
+        self, materials: Sequence[Material], served: Any = None, **changes: Any
+    ) -> list[list[Reading]]:
+        "Period by period, each with what was said before."
+        found: list[list[Reading]] = []
+        for material in materials:
+            before = running.in_a_row(
+                [[(each.cause, each.status) for each in said] for said in reversed(found)]
+            )
+            found.append(self.readings(material, before, served, **changes))
+        return found
+
+
+def _summary(material: Material) -> Summary:
+    "What was served in a period, as drift is told it."
+    said = material.served.group_by("policy").aggregate([([], "count_all")]).to_pydict()
+    offers = material.served.filter(pc.not_equal(material.served["action"], "none"))
+    acted = (
+        dict(zip(*[each.to_pylist() for each in offers["policy"].value_counts().flatten()]))
+        if len(offers)
+        else {}
+    )
+    actions = {
+        policy: (acted.get(policy, 0), rows) for policy, rows in zip(said["policy"], said["count_all"])
+    }
+    scale = scale_of(material.reference)
+    return Summary(scale.fingerprint, material.inputs.rows, material.summaries, material.score, actions)
+
+
+def alarms(readings: Iterable[Reading]) -> set[str]:
+    "Names of the checks that raise an alarm."
+    return {each.check for each in readings if each.status == "alarm"}
+
+
+# Other units, other coins
+
+
+class Resampling:
+    "The replay without a fault, again and again: another coin, other noise, and units drawn with replacement."
+
+    def __init__(self, watch: Watch):
+        self.watch, self.project = watch, watch.project
+        self.base = watch.materials(watch.folder)
+        rows, world = self.project.faulty("none").rows, self.project.faulty("none").world
+        self.names = [*self.base[0].inputs.columns]
+        self.place = np.full((len(self.project.weeks), len(world.names)), -1)
+        self.place[world.week, world.unit] = np.concatenate(
+            [np.arange(size) for size in np.bincount(world.week)]
+        )
+        weeks = [np.flatnonzero(world.week == week) for week in range(len(self.project.weeks))]
+        self.values = [{name: rows[name].to_numpy(np.float64)[each] for name in self.names} for each in weeks]
+        self.number = {name: number for number, name in enumerate(world.names)}
+        self.said = [
+            _by_unit(each.answers, self.number, self.place[week]) for week, each in enumerate(self.base)
+        ]
+
+    def materials(self, number: int | None, drawn: np.ndarray | None = None) -> list[Material]:
+        "What the periods would have shown of a toss; of everybody once, or of the units drawn."
+        toss = self.project.toss("none", number)
+        if drawn is None:
+            drawn = np.arange(self.place.shape[1])
+        offered = toss.played.offered
+        world = toss.faulty.world
+        treated = np.isin(drawn, world.unit[offered])
+        answers = [
+            self._answers(week, drawn, treated, world.unit[offered[world.week[offered] == week]])
+            for week in range(len(self.base))
+        ]
+        counts: list[int] = []
+        found = []
+        for week, base in enumerate(self.base):
+            served = self._served(week, drawn, toss)
+            acts = len(served.filter(pc.not_equal(served["action"], "none")))
+            recent = pa.concat_tables(answers[max(0, week - 3) : week + 1])
+            lines = toss.lines.filter(
+                pc.less_equal(toss.lines["at"], pa.scalar(base.period_end, pa.timestamp("us")))
+            )
+            inputs = self._inputs(week, drawn)
+            found.append(
+                replace(
+                    base, inputs=inputs, score=_score(answers[week], base.reference), actions={"offer": acts, "none": len(served) - acts},
+                    served=served, answers=answers[week], recent=recent, traits=self._traits(base.traits, drawn), operations=lines,
+                    counts=tuple(counts), sent=acts, cost=acts * self.project.charter.economics.offer_cost,
+                )
+            )  # fmt: skip
+            counts.append(len(served))
+        return found
+
+    def drawn(self, seed: int) -> np.ndarray:
+        "As many units as there are, drawn with replacement."
+        size = self.place.shape[1]
+        return np.random.default_rng([seed, 3]).integers(0, size, size)
+
+    def _inputs(self, week: int, drawn: np.ndarray) -> Inputs:
+        "The features of the units drawn, counted as they are when they are read."
+        place = self.place[week][drawn]
+        place, columns, medians = place[place >= 0], {}, {}
+        edges = {name: self.base[week].reference["features"][name]["edges"] for name in self.names}
+        for name, values in self.values[week].items():
+            held = values[place]
+            columns[name] = numbers(np.ma.masked_array(held, mask=np.isnan(held)), edges[name])
+            if len(positive := held[held > 0]):
+                medians[name] = float(np.median(positive))
+        return replace(self.base[week].inputs, rows=len(place), columns=columns, medians=medians)
+
+    def _answers(self, week: int, drawn: np.ndarray, treated: np.ndarray, acted: np.ndarray) -> pa.Table:
+        "What the release said of the units drawn, and what was done about them."
+        place = self.said[week][drawn]
+        there = np.flatnonzero(place >= 0)
+        table = self.base[week].answers.take(pa.array(place[there]))
+        changed = {
+            "unit": pa.array(there.astype(str)),
+            "treated": pa.array(treated[there]),
+            "acted": pa.array(np.isin(drawn[there], acted)),
+        }
+        return _changed(table, changed)
+
+    def _served(self, week: int, drawn: np.ndarray, toss: Toss) -> pa.Table:
+        "Decisions about the units drawn."
+        place = self.place[week][drawn]
+        there = np.flatnonzero(place >= 0)
+        first = int(np.flatnonzero(toss.faulty.world.week == week)[0])
+        facts, schema = toss.answers.facts.take(pa.array(first + place[there])), self.base[week].served.schema
+        names = pa.array(there.astype(str))
+        rest = {
+            "decision_id": names,
+            "unit": names,
+            "line": pa.repeat(0, len(there)),
+            "features_hash": names,
+            "channel": pa.repeat("batch", len(there)),
+        }
+        columns = {name: facts[name] for name in facts.column_names} | rest
+        return pa.table(
+            [
+                columns[field.name].cast(field.type)
+                if field.name in columns
+                else pa.nulls(len(there), field.type)
+                for field in schema
+            ],
+            schema=schema,
+        )
+
+    def _traits(self, traits: pa.Table, drawn: np.ndarray) -> pa.Table:
+        "What was known of the units drawn."
+        parts = []
+        for name in traits["name"].unique().to_pylist():
+            mine = traits.filter(pc.equal(traits["name"], name))
+            place = _by_unit(mine, self.number, self.place[0])[drawn]
+            there = np.flatnonzero(place >= 0)
+            parts.append(_changed(mine.take(pa.array(place[there])), {"unit": pa.array(there.astype(str))}))
+        return pa.concat_tables(parts)
+
+
+def _by_unit(table: pa.Table, numbers: Mapping[str, int], known: np.ndarray) -> np.ndarray:
+    "Of each unit, its row; -1 for who has none."
+    place = np.full(len(known), -1)
+    place[[numbers[unit] for unit in table["unit"].to_pylist()]] = np.arange(len(table))
+    return place
+
+
+def _changed(table: pa.Table, columns: Mapping[str, pa.Array]) -> pa.Table:
+    "A table with other columns in the place of some."
+    for name, values in columns.items():
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, table.schema.field(name), values.cast(table.schema.field(name).type))
+    return table
+
+
+def _score(answers: pa.Table, reference: Mapping[str, Any]) -> Any:
+    "Scores, counted as they are when they are read."
+    scores = answers["score"].to_numpy().astype(np.float64)
+    return numbers(np.ma.masked_array(scores, mask=np.isnan(scores)), reference["score"]["edges"])
