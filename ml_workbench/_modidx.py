@@ -925,6 +925,14 @@ d = {
                 "estimators/divergence.html#distance",
                 "ml_workbench/estimators/divergence.py",
             ),
+            "ml_workbench.estimators.divergence._cumulated": (
+                "estimators/divergence.html#_cumulated",
+                "ml_workbench/estimators/divergence.py",
+            ),
+            "ml_workbench.estimators.divergence._shares": (
+                "estimators/divergence.html#_shares",
+                "ml_workbench/estimators/divergence.py",
+            ),
             "ml_workbench.estimators.divergence.by_chance": (
                 "estimators/divergence.html#by_chance",
                 "ml_workbench/estimators/divergence.py",

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,11 +40,10 @@ from ml_workbench.experiment.served import Answers, answers, feeds, operations, 
 from ml_workbench.experiment.traces import WEEK, tables
 from ml_workbench.model.evaluation import policies_of, with_predictions
 from ml_workbench.model.snapshots import read_schema, read_slices, slice_of
-from ml_workbench.monitor import drift, running, skew
+from ml_workbench.monitor import running
 from ml_workbench.monitor.asking import Asked
 from ml_workbench.monitor.checks import Reading
 from ml_workbench.monitor.reading import Inputs, Material, keeping, material_of
-from ml_workbench.monitor.summaries import Summary, scale_of
 from ml_workbench.plan.files import read_json
 from ml_workbench.plan.params import load_params
 from ml_workbench.plan.settings import load_settings
@@ -182,30 +180,19 @@ class Project:
 # What monitoring says of it
 
 
-DRIFT, SKEW = ({each.name: each for each in module.CHECKS} for module in (drift, skew))
-
-
 @dataclass
 class Watch:
     "The monitors, with what they know of the release read once."
 
     project: Project
-    folder: Path  # of the replay without a fault, which no check may find anything in
 
     def __post_init__(self) -> None:
-        settings = load_settings(self.project.root)
-        self.place = running.place_of(settings)
+        self.place = running.place_of(load_settings(self.project.root))
         self.released = running.released_at(self.place, self.project.about.terms)
         self.present = running.present_in(self.place.root, self.released.versions, self.released.data)
         self.days = self.place.params.period_days
-        names = [name for name in self.project.schema.names if name in self.released.needed]
-        keys = [self.project.schema.entity, self.project.schema.time]
-        self.offline = pa.Table.from_pandas(self.project.actual[[*keys, *names]], preserve_index=False)
-
-    @cached_property
-    def ends(self) -> list[datetime]:
-        "Of the periods."
-        return [pd.Timestamp(int(week + WEEK), unit="us").to_pydatetime() for week in self.project.weeks]
+        weeks = [pd.Timestamp(int(week + WEEK), unit="us") for week in self.project.weeks]
+        self.ends = [week.to_pydatetime() for week in weeks]
 
     def materials(self, folder: Path, periods: int = 4) -> list[Material]:
         "The first periods of a replay, as they are read from its folder."
@@ -215,63 +202,17 @@ class Watch:
                 material_of(kept, self.released, end, self.days, until=until) for end in self.ends[:periods]
             ]
 
-    def asked(self, before: Mapping[str, int], **changes: Any) -> Asked:
-        "What checks are told beside the period."
-        params = self.place.params
-        rest = {
-            "minimum": params.minimum,
-            "resamples": params.resamples,
-            "confidence": params.confidence,
-            "seed": params.seed,
-        }
-        return Asked(self.place.checks, self.project.charter, self.present, before, **rest | changes)
-
-    def readings(
-        self, material: Material, before: Mapping[str, int], served: Any = None, **changes: Any
-    ) -> list[Reading]:
-        "Everything that is said of a period; the skew where what was served is given."
-        asked = self.asked(before, **changes)
-        found = running.answered(material, asked)
-        known = {each.monitor for each in running.CHECKS}
-        if "drift" not in known:
-            rest = {"end": material.period_end, "days": self.days, "minimum": asked.minimum, "before": before}
-            found += drift.drift_readings(_summary(material), material.reference, DRIFT, **rest)
-        if "skew" not in known and served is not None:
-            options = {"entity": self.project.schema.entity, "as_of": self.project.schema.time}
-            start = pc.equal(served["as_of"], pa.scalar(material.start, pa.timestamp("us")))
-            compared = skew.compared(
-                served.filter(start), self.offline, self.project.about.columns, **options
-            )
-            found += skew.skew_readings(compared, SKEW, before=before)
-        return found
-
-    def looked(
-        self, materials: Sequence[Material], served: Any = None, **changes: Any
-    ) -> list[list[Reading]]:
-        "Period by period, each with what was said before."
-        found: list[list[Reading]] = []
+    def looked(self, materials: Sequence[Material], resamples: int | None = None) -> list[list[Reading]]:
+        "What all checks say, period by period, each with what was said before."
+        params, found = self.place.params, []
         for material in materials:
             before = running.in_a_row(
                 [[(each.cause, each.status) for each in said] for said in reversed(found)]
             )
-            found.append(self.readings(material, before, served, **changes))
+            rest = (params.minimum, resamples or params.resamples, params.confidence, params.seed)
+            asked = Asked(self.place.checks, self.project.charter, self.present, before, *rest)
+            found.append(running.answered(material, asked))
         return found
-
-
-def _summary(material: Material) -> Summary:
-    "What was served in a period, as drift is told it."
-    said = material.served.group_by("policy").aggregate([([], "count_all")]).to_pydict()
-    offers = material.served.filter(pc.not_equal(material.served["action"], "none"))
-    acted = (
-        dict(zip(*[each.to_pylist() for each in offers["policy"].value_counts().flatten()]))
-        if len(offers)
-        else {}
-    )
-    actions = {
-        policy: (acted.get(policy, 0), rows) for policy, rows in zip(said["policy"], said["count_all"])
-    }
-    scale = scale_of(material.reference)
-    return Summary(scale.fingerprint, material.inputs.rows, material.summaries, material.score, actions)
 
 
 def alarms(readings: Iterable[Reading]) -> set[str]:
@@ -285,9 +226,9 @@ def alarms(readings: Iterable[Reading]) -> set[str]:
 class Resampling:
     "The replay without a fault, again and again: another coin, other noise, and units drawn with replacement."
 
-    def __init__(self, watch: Watch):
+    def __init__(self, watch: Watch, folder: Path):  # of the replay without a fault
         self.watch, self.project = watch, watch.project
-        self.base = watch.materials(watch.folder)
+        self.base = watch.materials(folder)
         rows, world = self.project.faulty("none").rows, self.project.faulty("none").world
         self.names = [*self.base[0].inputs.columns]
         self.place = np.full((len(self.project.weeks), len(world.names)), -1)
@@ -304,20 +245,23 @@ class Resampling:
     def materials(self, number: int | None, drawn: np.ndarray | None = None) -> list[Material]:
         "What the periods would have shown of a toss; of everybody once, or of the units drawn."
         toss = self.project.toss("none", number)
-        if drawn is None:
-            drawn = np.arange(self.place.shape[1])
+        names, drawn = (
+            (np.arange(len(drawn)).astype(str), drawn)
+            if drawn is not None
+            else (toss.faulty.world.names, np.arange(self.place.shape[1]))
+        )
         offered = toss.played.offered
         world = toss.faulty.world
         treated = np.isin(drawn, world.unit[offered])
         answers = [
-            self._answers(week, drawn, treated, world.unit[offered[world.week[offered] == week]])
+            self._answers(week, drawn, names, treated, world.unit[offered[world.week[offered] == week]])
             for week in range(len(self.base))
         ]
         counts: list[int] = []
         found = []
         for week, base in enumerate(self.base):
-            served = self._served(week, drawn, toss)
-            acts = len(served.filter(pc.not_equal(served["action"], "none")))
+            served = self._served(week, drawn, names, toss)
+            sent = int((world.week[offered] == week).sum())  # within capacity, whoever is drawn
             recent = pa.concat_tables(answers[max(0, week - 3) : week + 1])
             lines = toss.lines.filter(
                 pc.less_equal(toss.lines["at"], pa.scalar(base.period_end, pa.timestamp("us")))
@@ -325,9 +269,9 @@ class Resampling:
             inputs = self._inputs(week, drawn)
             found.append(
                 replace(
-                    base, inputs=inputs, score=_score(answers[week], base.reference), actions={"offer": acts, "none": len(served) - acts},
-                    served=served, answers=answers[week], recent=recent, traits=self._traits(base.traits, drawn), operations=lines,
-                    counts=tuple(counts), sent=acts, cost=acts * self.project.charter.economics.offer_cost,
+                    base, inputs=inputs, examples=base.examples.slice(0, 0), score=_score(answers[week], base.reference), actions={"offer": sent, "none": len(served) - sent},
+                    served=served, answers=answers[week], recent=recent, traits=self._traits(base.traits, drawn, names), operations=lines,
+                    counts=tuple(counts), sent=sent, cost=sent * self.project.charter.economics.offer_cost,
                 )
             )  # fmt: skip
             counts.append(len(served))
@@ -350,30 +294,32 @@ class Resampling:
                 medians[name] = float(np.median(positive))
         return replace(self.base[week].inputs, rows=len(place), columns=columns, medians=medians)
 
-    def _answers(self, week: int, drawn: np.ndarray, treated: np.ndarray, acted: np.ndarray) -> pa.Table:
+    def _answers(
+        self, week: int, drawn: np.ndarray, names: np.ndarray, treated: np.ndarray, acted: np.ndarray
+    ) -> pa.Table:
         "What the release said of the units drawn, and what was done about them."
         place = self.said[week][drawn]
         there = np.flatnonzero(place >= 0)
         table = self.base[week].answers.take(pa.array(place[there]))
         changed = {
-            "unit": pa.array(there.astype(str)),
+            "unit": pa.array(names[there]),
             "treated": pa.array(treated[there]),
             "acted": pa.array(np.isin(drawn[there], acted)),
         }
         return _changed(table, changed)
 
-    def _served(self, week: int, drawn: np.ndarray, toss: Toss) -> pa.Table:
+    def _served(self, week: int, drawn: np.ndarray, names: np.ndarray, toss: Toss) -> pa.Table:
         "Decisions about the units drawn."
         place = self.place[week][drawn]
         there = np.flatnonzero(place >= 0)
         first = int(np.flatnonzero(toss.faulty.world.week == week)[0])
         facts, schema = toss.answers.facts.take(pa.array(first + place[there])), self.base[week].served.schema
-        names = pa.array(there.astype(str))
+        mine = pa.array(names[there])
         rest = {
-            "decision_id": names,
-            "unit": names,
+            "decision_id": mine,
+            "unit": mine,
             "line": pa.repeat(0, len(there)),
-            "features_hash": names,
+            "features_hash": mine,
             "channel": pa.repeat("batch", len(there)),
         }
         columns = {name: facts[name] for name in facts.column_names} | rest
@@ -387,14 +333,14 @@ class Resampling:
             schema=schema,
         )
 
-    def _traits(self, traits: pa.Table, drawn: np.ndarray) -> pa.Table:
+    def _traits(self, traits: pa.Table, drawn: np.ndarray, names: np.ndarray) -> pa.Table:
         "What was known of the units drawn."
         parts = []
         for name in traits["name"].unique().to_pylist():
             mine = traits.filter(pc.equal(traits["name"], name))
             place = _by_unit(mine, self.number, self.place[0])[drawn]
             there = np.flatnonzero(place >= 0)
-            parts.append(_changed(mine.take(pa.array(place[there])), {"unit": pa.array(there.astype(str))}))
+            parts.append(_changed(mine.take(pa.array(place[there])), {"unit": pa.array(names[there])}))
         return pa.concat_tables(parts)
 
 
