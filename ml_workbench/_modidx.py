@@ -7255,6 +7255,10 @@ d = {
                 "monitor/reading.html#_score_of",
                 "ml_workbench/monitor/reading.py",
             ),
+            "ml_workbench.monitor.reading._served_features": (
+                "monitor/reading.html#_served_features",
+                "ml_workbench/monitor/reading.py",
+            ),
             "ml_workbench.monitor.reading._show_database": (
                 "monitor/reading.html#_show_database",
                 "ml_workbench/monitor/reading.py",

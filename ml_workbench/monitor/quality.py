@@ -416,7 +416,7 @@ def group_reading(
     )
 
 
-# %% ../../nbs/monitor/quality.ipynb #0e5ba2b5
+# %% ../../nbs/monitor/quality.ipynb #779e8053
 def outcome_reading(
     asked: Asked,
     material: Material,
@@ -457,6 +457,7 @@ def outcome_reading(
     )
 
 
+# %% ../../nbs/monitor/quality.ipynb #0cc6e58d
 def _promised(material: Material) -> dict[str, Any]:
     "What the release says of itself: AUC, and money a week."
     metrics = material.released.metrics

@@ -155,7 +155,7 @@ def _show_database(connection: duckdb.DuckDBPyConnection, records: Records, sinc
             connection.register(name, found)
 
 
-# %% ../../nbs/monitor/reading.ipynb #7ab816b2
+# %% ../../nbs/monitor/reading.ipynb #3591122b
 @dataclass(frozen=True)
 class Kept:
     "Records that can be asked in DuckDB's SQL."
@@ -195,22 +195,31 @@ class Kept:
         self, start: datetime, end: datetime, limit: int
     ) -> pa.Table:  # as_of, unit, release, features
         "Served features of a period; of more than `limit` decisions, those that a hash picks."
-        names = ("as_of", "unit", "release", "features")
         if isinstance(self.source, Records):
-            served = table_of("served")
-            query = sa.select(*(served.c[each] for each in names)).where(
-                served.c.as_of >= start, served.c.as_of < end, served.c.features.is_not(None)
+            found = _served_features(self.source, start, end, limit)
+        else:
+            within = f"as_of >= {literal(start)} AND as_of < {literal(end)} AND features IS NOT NULL"
+            found = self.table(
+                f"SELECT {', '.join(_EXAMPLE)} FROM served WHERE {within} ORDER BY features_hash, decision_id LIMIT {limit}"
             )
-            query = query.order_by(served.c.features_hash, served.c.decision_id).limit(limit)
-            schema = pa.schema([schema_of("served").field(each) for each in names])
-            with transaction(self.source.engine, reading=True) as asked:
-                return fetched(asked.execute(query, execution_options={"yield_per": AT_ONCE}), schema)
-        within = f"as_of >= {literal(start)} AND as_of < {literal(end)} AND features IS NOT NULL"
-        return self.table(
-            f"SELECT {', '.join(names)} FROM served WHERE {within} ORDER BY features_hash, decision_id LIMIT {limit}"
-        )
+        return found.sort_by([("as_of", "ascending"), ("unit", "ascending"), ("features", "ascending")])
 
 
+_EXAMPLE = ("as_of", "unit", "release", "features")
+
+
+def _served_features(records: Records, start: datetime, end: datetime, limit: int) -> pa.Table:
+    "The same out of a database."
+    served = table_of("served")
+    query = sa.select(*(served.c[each] for each in _EXAMPLE))
+    query = query.where(served.c.as_of >= start, served.c.as_of < end, served.c.features.is_not(None))
+    query = query.order_by(served.c.features_hash, served.c.decision_id).limit(limit)
+    schema = pa.schema([schema_of("served").field(each).with_nullable(True) for each in _EXAMPLE])
+    with transaction(records.engine, reading=True) as asked:
+        return fetched(asked.execute(query, execution_options={"yield_per": AT_ONCE}), schema)
+
+
+# %% ../../nbs/monitor/reading.ipynb #8abd744c
 @contextmanager
 def keeping(
     source: Path | Records,  # a folder, or a database
@@ -308,7 +317,7 @@ def _as_texts(values: Sequence[Any]) -> tuple[np.ma.MaskedArray, bool]:
     return np.ma.masked_array(plain, mask=_masked(values, kinds)), not kinds <= {str, type(None)}
 
 
-# %% ../../nbs/monitor/reading.ipynb #26c13da0
+# %% ../../nbs/monitor/reading.ipynb #7d6d4ad9
 def _parsed(text: str) -> Any:
     "A row of features; NaN and infinity are no JSON, and some write them all the same."
     try:
@@ -317,6 +326,7 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
 
 
+# %% ../../nbs/monitor/reading.ipynb #b62fde49
 def inputs_of(
     features: Sequence[str],  # JSON, one text for each decision
     reference: Mapping[str, Any],  # of `reference_from`

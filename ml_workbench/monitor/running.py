@@ -178,7 +178,7 @@ def in_a_row(
     return counts
 
 
-# %% ../../nbs/monitor/running.ipynb #f866cbd1
+# %% ../../nbs/monitor/running.ipynb #e9adf9c0
 def answered(
     material: Material,
     asked: Asked,
@@ -199,6 +199,7 @@ def answered(
     return found
 
 
+# %% ../../nbs/monitor/running.ipynb #ade43a1f
 def looked_at(
     kept: Kept,
     place: Place,
@@ -434,7 +435,7 @@ def monitor_json(
     }  # fmt: skip
 
 
-# %% ../../nbs/monitor/running.ipynb #9a05200c
+# %% ../../nbs/monitor/running.ipynb #192b4970
 def money_at_stake(
     readings: Sequence[Reading],  # of the newest period
 ) -> float | None:  # a week; None where nothing can be said
@@ -466,6 +467,7 @@ def _overall(newest: Looked, checks: Mapping[str, Check]) -> str:
     return f"{count}{', ' + rest if rest else ''}.{first}"
 
 
+# %% ../../nbs/monitor/running.ipynb #f28021c8
 def fault_of(
     root: Path,  # the project
 ) -> str:  # none where none was
@@ -692,7 +694,7 @@ def _in_order(readings: Iterable[Reading]) -> tuple[Reading, ...]:
     return tuple(sorted(readings, key=lambda each: (order.get(each.check, len(order)), each.subject)))
 
 
-# %% ../../nbs/monitor/running.ipynb #5d18031d
+# %% ../../nbs/monitor/running.ipynb #287909f1
 BACK = 16  # periods that are read again: a horizon, what may be late, and the weeks before it
 
 
@@ -736,6 +738,7 @@ def look_at_database(
     return found
 
 
+# %% ../../nbs/monitor/running.ipynb #d4fcbe30
 def _now() -> datetime:
     "The present, UTC."
     return datetime.now(UTC).replace(tzinfo=None)

@@ -48,7 +48,7 @@ def moment(
     return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
 
 
-# %% ../../nbs/run/monitoring.ipynb #d63dce5c
+# %% ../../nbs/run/monitoring.ipynb #78aa5de1
 def _place(records: str | None) -> "tuple[Settings, Place, str]":
     "The settings, the place, and where records are."
     from ml_workbench.monitor.running import place_of
@@ -87,6 +87,7 @@ def _in_database(
 ) -> tuple[dict[str, Any], bool]:
     "Look at a database."
     from ml_workbench.monitor.handling import now_utc, read_alerts, remind, say
+    from ml_workbench.monitor.heartbeat import ping
     from ml_workbench.monitor.notices import deliver, post_of
     from ml_workbench.monitor.running import look_at_database, looked_before, report_of
     from ml_workbench.serve.logs import Log
@@ -106,6 +107,8 @@ def _in_database(
         if not dry_run:
             remind(records.engine, post)
             deliver(records.engine, post, log, clock=now_utc)
+            if reason := ping(settings.heartbeat_url):
+                log.say("warning", "heartbeat not sent", reason=reason)
         looked = together(looked_before(records), found)
         return report_of(
             looked, place, records="database", alerts=read_alerts(records.engine, everything=True)
