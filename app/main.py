@@ -29,6 +29,7 @@ page = st.navigation(
         ],
         "Production": [
             st.Page("views/releases.py", title="Releases"),
+            st.Page("views/health.py", title="Health"),
         ],
         "Work": [
             st.Page("views/runs.py", title="Runs"),
