@@ -6,7 +6,7 @@ import signin
 import streamlit as st
 from common import books_of, note, project
 
-from ml_workbench.page.health import Case
+from ml_workbench.page.cases import Case
 from ml_workbench.plan.errors import WorkbenchError
 
 HINT = "Acknowledged with `ml-workbench monitor acknowledge`, or here by an approver who has signed in."

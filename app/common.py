@@ -12,7 +12,8 @@ import streamlit as st
 
 from ml_workbench.page.blessing import Blessing, read_blessing
 from ml_workbench.page.earned import Report, Source, read_report, source_of
-from ml_workbench.page.health import Look, caution, reported
+from ml_workbench.page.health import caution
+from ml_workbench.page.looks import Look, reported
 from ml_workbench.page.signs import caution_line
 from ml_workbench.page.story import Answer, Fact, read_answer
 from ml_workbench.plan.charter import Charter

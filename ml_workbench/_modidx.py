@@ -7483,6 +7483,21 @@ d = {
                 "ml_workbench/page/blessing.py",
             ),
         },
+        "ml_workbench.page.cases": {
+            "ml_workbench.page.cases.Case": ("page/cases.html#case", "ml_workbench/page/cases.py"),
+            "ml_workbench.page.cases.Case.often": (
+                "page/cases.html#case.often",
+                "ml_workbench/page/cases.py",
+            ),
+            "ml_workbench.page.cases._case_of_check": (
+                "page/cases.html#_case_of_check",
+                "ml_workbench/page/cases.py",
+            ),
+            "ml_workbench.page.cases._loose": ("page/cases.html#_loose", "ml_workbench/page/cases.py"),
+            "ml_workbench.page.cases._shows": ("page/cases.html#_shows", "ml_workbench/page/cases.py"),
+            "ml_workbench.page.cases.case_of": ("page/cases.html#case_of", "ml_workbench/page/cases.py"),
+            "ml_workbench.page.cases.cases_of": ("page/cases.html#cases_of", "ml_workbench/page/cases.py"),
+        },
         "ml_workbench.page.catalogue": {
             "ml_workbench.page.catalogue.Catalogue": (
                 "page/catalogue.html#catalogue",
@@ -7795,89 +7810,48 @@ d = {
             "ml_workbench.page.glossary.used": ("page/glossary.html#used", "ml_workbench/page/glossary.py"),
         },
         "ml_workbench.page.health": {
-            "ml_workbench.page.health.Case": ("page/health.html#case", "ml_workbench/page/health.py"),
-            "ml_workbench.page.health.Case.often": (
-                "page/health.html#case.often",
-                "ml_workbench/page/health.py",
-            ),
-            "ml_workbench.page.health.Line": ("page/health.html#line", "ml_workbench/page/health.py"),
-            "ml_workbench.page.health.Line.sign": (
-                "page/health.html#line.sign",
-                "ml_workbench/page/health.py",
-            ),
-            "ml_workbench.page.health.Look": ("page/health.html#look", "ml_workbench/page/health.py"),
-            "ml_workbench.page.health.Look.days": (
-                "page/health.html#look.days",
-                "ml_workbench/page/health.py",
-            ),
-            "ml_workbench.page.health.Look.end": ("page/health.html#look.end", "ml_workbench/page/health.py"),
-            "ml_workbench.page.health.Look.replayed": (
-                "page/health.html#look.replayed",
-                "ml_workbench/page/health.py",
-            ),
-            "ml_workbench.page.health.Said": ("page/health.html#said", "ml_workbench/page/health.py"),
             "ml_workbench.page.health.Stake": ("page/health.html#stake", "ml_workbench/page/health.py"),
-            "ml_workbench.page.health.Trend": ("page/health.html#trend", "ml_workbench/page/health.py"),
-            "ml_workbench.page.health.Trend.bad": (
-                "page/health.html#trend.bad",
-                "ml_workbench/page/health.py",
-            ),
             "ml_workbench.page.health.View": ("page/health.html#view", "ml_workbench/page/health.py"),
             "ml_workbench.page.health.View.mark": (
                 "page/health.html#view.mark",
                 "ml_workbench/page/health.py",
             ),
-            "ml_workbench.page.health._ago": ("page/health.html#_ago", "ml_workbench/page/health.py"),
-            "ml_workbench.page.health._case_of_check": (
-                "page/health.html#_case_of_check",
-                "ml_workbench/page/health.py",
-            ),
-            "ml_workbench.page.health._course": ("page/health.html#_course", "ml_workbench/page/health.py"),
-            "ml_workbench.page.health._lead": ("page/health.html#_lead", "ml_workbench/page/health.py"),
-            "ml_workbench.page.health._least": ("page/health.html#_least", "ml_workbench/page/health.py"),
-            "ml_workbench.page.health._loose": ("page/health.html#_loose", "ml_workbench/page/health.py"),
             "ml_workbench.page.health._planted": ("page/health.html#_planted", "ml_workbench/page/health.py"),
-            "ml_workbench.page.health._said": ("page/health.html#_said", "ml_workbench/page/health.py"),
-            "ml_workbench.page.health._shows": ("page/health.html#_shows", "ml_workbench/page/health.py"),
             "ml_workbench.page.health._tiles": ("page/health.html#_tiles", "ml_workbench/page/health.py"),
             "ml_workbench.page.health._worst": ("page/health.html#_worst", "ml_workbench/page/health.py"),
             "ml_workbench.page.health.advice_of": (
                 "page/health.html#advice_of",
                 "ml_workbench/page/health.py",
             ),
-            "ml_workbench.page.health.amount": ("page/health.html#amount", "ml_workbench/page/health.py"),
-            "ml_workbench.page.health.case_of": ("page/health.html#case_of", "ml_workbench/page/health.py"),
-            "ml_workbench.page.health.cases_of": ("page/health.html#cases_of", "ml_workbench/page/health.py"),
             "ml_workbench.page.health.caution": ("page/health.html#caution", "ml_workbench/page/health.py"),
             "ml_workbench.page.health.headline": ("page/health.html#headline", "ml_workbench/page/health.py"),
-            "ml_workbench.page.health.line_of": ("page/health.html#line_of", "ml_workbench/page/health.py"),
-            "ml_workbench.page.health.lines_of": ("page/health.html#lines_of", "ml_workbench/page/health.py"),
-            "ml_workbench.page.health.moment": ("page/health.html#moment", "ml_workbench/page/health.py"),
             "ml_workbench.page.health.programme": (
                 "page/health.html#programme",
                 "ml_workbench/page/health.py",
             ),
-            "ml_workbench.page.health.reported": ("page/health.html#reported", "ml_workbench/page/health.py"),
-            "ml_workbench.page.health.short": ("page/health.html#short", "ml_workbench/page/health.py"),
-            "ml_workbench.page.health.since": ("page/health.html#since", "ml_workbench/page/health.py"),
             "ml_workbench.page.health.stake_of": ("page/health.html#stake_of", "ml_workbench/page/health.py"),
-            "ml_workbench.page.health.trend_of": ("page/health.html#trend_of", "ml_workbench/page/health.py"),
-            "ml_workbench.page.health.trends_of": (
-                "page/health.html#trends_of",
-                "ml_workbench/page/health.py",
-            ),
-            "ml_workbench.page.health.unseen": ("page/health.html#unseen", "ml_workbench/page/health.py"),
             "ml_workbench.page.health.view_of": ("page/health.html#view_of", "ml_workbench/page/health.py"),
         },
         "ml_workbench.page.looks": {
+            "ml_workbench.page.looks.Look": ("page/looks.html#look", "ml_workbench/page/looks.py"),
+            "ml_workbench.page.looks.Look.days": ("page/looks.html#look.days", "ml_workbench/page/looks.py"),
+            "ml_workbench.page.looks.Look.end": ("page/looks.html#look.end", "ml_workbench/page/looks.py"),
+            "ml_workbench.page.looks.Look.replayed": (
+                "page/looks.html#look.replayed",
+                "ml_workbench/page/looks.py",
+            ),
+            "ml_workbench.page.looks._ago": ("page/looks.html#_ago", "ml_workbench/page/looks.py"),
             "ml_workbench.page.looks.acknowledged": (
                 "page/looks.html#acknowledged",
                 "ml_workbench/page/looks.py",
             ),
             "ml_workbench.page.looks.books": ("page/looks.html#books", "ml_workbench/page/looks.py"),
             "ml_workbench.page.looks.last_look": ("page/looks.html#last_look", "ml_workbench/page/looks.py"),
+            "ml_workbench.page.looks.moment": ("page/looks.html#moment", "ml_workbench/page/looks.py"),
             "ml_workbench.page.looks.newest": ("page/looks.html#newest", "ml_workbench/page/looks.py"),
             "ml_workbench.page.looks.recorded": ("page/looks.html#recorded", "ml_workbench/page/looks.py"),
+            "ml_workbench.page.looks.reported": ("page/looks.html#reported", "ml_workbench/page/looks.py"),
+            "ml_workbench.page.looks.unseen": ("page/looks.html#unseen", "ml_workbench/page/looks.py"),
         },
         "ml_workbench.page.lookup": {
             "ml_workbench.page.lookup.Case": ("page/lookup.html#case", "ml_workbench/page/lookup.py"),
@@ -7910,6 +7884,51 @@ d = {
             "ml_workbench.page.lookup.meanings": ("page/lookup.html#meanings", "ml_workbench/page/lookup.py"),
             "ml_workbench.page.lookup.told": ("page/lookup.html#told", "ml_workbench/page/lookup.py"),
             "ml_workbench.page.lookup.usual": ("page/lookup.html#usual", "ml_workbench/page/lookup.py"),
+        },
+        "ml_workbench.page.monitors": {
+            "ml_workbench.page.monitors.Line": ("page/monitors.html#line", "ml_workbench/page/monitors.py"),
+            "ml_workbench.page.monitors.Line.sign": (
+                "page/monitors.html#line.sign",
+                "ml_workbench/page/monitors.py",
+            ),
+            "ml_workbench.page.monitors.Said": ("page/monitors.html#said", "ml_workbench/page/monitors.py"),
+            "ml_workbench.page.monitors.Trend": ("page/monitors.html#trend", "ml_workbench/page/monitors.py"),
+            "ml_workbench.page.monitors.Trend.bad": (
+                "page/monitors.html#trend.bad",
+                "ml_workbench/page/monitors.py",
+            ),
+            "ml_workbench.page.monitors._course": (
+                "page/monitors.html#_course",
+                "ml_workbench/page/monitors.py",
+            ),
+            "ml_workbench.page.monitors._lead": ("page/monitors.html#_lead", "ml_workbench/page/monitors.py"),
+            "ml_workbench.page.monitors._least": (
+                "page/monitors.html#_least",
+                "ml_workbench/page/monitors.py",
+            ),
+            "ml_workbench.page.monitors._said": ("page/monitors.html#_said", "ml_workbench/page/monitors.py"),
+            "ml_workbench.page.monitors.amount": (
+                "page/monitors.html#amount",
+                "ml_workbench/page/monitors.py",
+            ),
+            "ml_workbench.page.monitors.line_of": (
+                "page/monitors.html#line_of",
+                "ml_workbench/page/monitors.py",
+            ),
+            "ml_workbench.page.monitors.lines_of": (
+                "page/monitors.html#lines_of",
+                "ml_workbench/page/monitors.py",
+            ),
+            "ml_workbench.page.monitors.short": ("page/monitors.html#short", "ml_workbench/page/monitors.py"),
+            "ml_workbench.page.monitors.since": ("page/monitors.html#since", "ml_workbench/page/monitors.py"),
+            "ml_workbench.page.monitors.trend_of": (
+                "page/monitors.html#trend_of",
+                "ml_workbench/page/monitors.py",
+            ),
+            "ml_workbench.page.monitors.trends_of": (
+                "page/monitors.html#trends_of",
+                "ml_workbench/page/monitors.py",
+            ),
         },
         "ml_workbench.page.panels": {
             "ml_workbench.page.panels._line_row": (

@@ -8,7 +8,8 @@ import streamlit as st
 from common import explained, look_of, note, project, prose, read_charter
 
 from ml_workbench.page import signs
-from ml_workbench.page.health import Look, View, view_of
+from ml_workbench.page.health import View, view_of
+from ml_workbench.page.looks import Look
 from ml_workbench.plan.charter import Charter
 
 

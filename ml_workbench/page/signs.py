@@ -22,15 +22,17 @@ __all__ = [
     "caution_line",
 ]
 
-# %% ../../nbs/page/signs.ipynb #010ded11
+# %% ../../nbs/page/signs.ipynb #3d0624a5
 import re
 from collections.abc import Sequence
 from html import escape
 from math import ceil
 
 from ..plan.charter import money
+from .cases import Case
 from .glossary import explained
-from .health import SIGNS, WORDS, Case, Line, Said, Trend, View
+from .health import View
+from .monitors import SIGNS, WORDS, Line, Said, Trend
 from .story import Fact
 
 # %% ../../nbs/page/signs.ipynb #e3fe8917
