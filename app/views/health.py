@@ -26,9 +26,9 @@ def alerts(view: View, look: Look, charter: Charter, page: str) -> None:
     st.subheader("What must be looked into")
     if view.cases:
         st.html(signs.cards(view.cases, charter.currency, page))
-        acknowledging.form(view.cases, live=look.live)
     else:
         note("Nothing." if not view.first else "Nothing that is known.")
+    acknowledging.form(view.cases, live=look.live)
     if view.over:
         note(f"{view.over} {'alert is' if view.over == 1 else 'alerts are'} over.")
 

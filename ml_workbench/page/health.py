@@ -155,7 +155,7 @@ def programme(
     return tuple(found)
 
 
-# %% ../../nbs/page/health.ipynb #c1c1d344
+# %% ../../nbs/page/health.ipynb #fc0946e7
 @dataclass(frozen=True)
 class View:
     "The page."
@@ -219,6 +219,13 @@ def _tiles(stake: Stake, cases: Sequence[Case], advice: Fact, currency: str, old
     )
 
 
+# %% ../../nbs/page/health.ipynb #e0ee1b66
+def _planted(look: Look) -> str:
+    "What was broken on purpose."
+    fault = (look.report or {}).get("fault") or "none"
+    return "" if fault == "none" else look.planted or f"Planted on purpose: {fault.replace('_', ' ')}."
+
+
 def view_of(
     look: Look,
     now: datetime,  # UTC, without a zone
@@ -270,12 +277,6 @@ def view_of(
         programme(report["business"], currency),
         advice,
     )
-
-
-def _planted(look: Look) -> str:
-    "What was broken on purpose."
-    fault = (look.report or {}).get("fault") or "none"
-    return "" if fault == "none" else look.planted or f"Planted on purpose: {fault.replace('_', ' ')}."
 
 
 # %% ../../nbs/page/health.ipynb #ba7de2a9

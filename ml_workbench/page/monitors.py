@@ -162,7 +162,7 @@ def lines_of(
     return tuple(found.get(name) or silent[name] for name in order)
 
 
-# %% ../../nbs/page/monitors.ipynb #d8b0b027
+# %% ../../nbs/page/monitors.ipynb #57ddca20
 @dataclass(frozen=True)
 class Trend:
     "A figure over the periods, against its limit."
@@ -225,6 +225,7 @@ def _lead(raw: Mapping[str, Any], report: Mapping[str, Any]) -> Mapping[str, Any
     return min(alike, key=lambda each: not each["critical"], default=None)
 
 
+# %% ../../nbs/page/monitors.ipynb #f805998c
 def _course(check: str, report: Mapping[str, Any], *, least: bool) -> list[tuple[str, float]]:
     "End of period and worst value of a check."
     found = []
