@@ -920,6 +920,44 @@ d = {
                 "ml_workbench/estimators/covariates.py",
             ),
         },
+        "ml_workbench.estimators.divergence": {
+            "ml_workbench.estimators.divergence.Distance": (
+                "estimators/divergence.html#distance",
+                "ml_workbench/estimators/divergence.py",
+            ),
+            "ml_workbench.estimators.divergence.by_chance": (
+                "estimators/divergence.html#by_chance",
+                "ml_workbench/estimators/divergence.py",
+            ),
+            "ml_workbench.estimators.divergence.ks": (
+                "estimators/divergence.html#ks",
+                "ml_workbench/estimators/divergence.py",
+            ),
+            "ml_workbench.estimators.divergence.ks_by_chance": (
+                "estimators/divergence.html#ks_by_chance",
+                "ml_workbench/estimators/divergence.py",
+            ),
+            "ml_workbench.estimators.divergence.merged_bins": (
+                "estimators/divergence.html#merged_bins",
+                "ml_workbench/estimators/divergence.py",
+            ),
+            "ml_workbench.estimators.divergence.psi": (
+                "estimators/divergence.html#psi",
+                "ml_workbench/estimators/divergence.py",
+            ),
+            "ml_workbench.estimators.divergence.regrouped": (
+                "estimators/divergence.html#regrouped",
+                "ml_workbench/estimators/divergence.py",
+            ),
+            "ml_workbench.estimators.divergence.variation": (
+                "estimators/divergence.html#variation",
+                "ml_workbench/estimators/divergence.py",
+            ),
+            "ml_workbench.estimators.divergence.variation_by_chance": (
+                "estimators/divergence.html#variation_by_chance",
+                "ml_workbench/estimators/divergence.py",
+            ),
+        },
         "ml_workbench.estimators.guardrails": {
             "ml_workbench.estimators.guardrails.Guard": (
                 "estimators/guardrails.html#guard",
@@ -4451,10 +4489,6 @@ d = {
                 "experiment/watching.html#answering",
                 "ml_workbench/experiment/watching.py",
             ),
-            "ml_workbench.experiment.watching.by_chance": (
-                "experiment/watching.html#by_chance",
-                "ml_workbench/experiment/watching.py",
-            ),
             "ml_workbench.experiment.watching.error_readings": (
                 "experiment/watching.html#error_readings",
                 "ml_workbench/experiment/watching.py",
@@ -4475,16 +4509,8 @@ d = {
                 "experiment/watching.html#latency_reading",
                 "ml_workbench/experiment/watching.py",
             ),
-            "ml_workbench.experiment.watching.merged_bins": (
-                "experiment/watching.html#merged_bins",
-                "ml_workbench/experiment/watching.py",
-            ),
             "ml_workbench.experiment.watching.metric_readings": (
                 "experiment/watching.html#metric_readings",
-                "ml_workbench/experiment/watching.py",
-            ),
-            "ml_workbench.experiment.watching.psi": (
-                "experiment/watching.html#psi",
                 "ml_workbench/experiment/watching.py",
             ),
             "ml_workbench.experiment.watching.reference_scores": (
@@ -6552,6 +6578,128 @@ d = {
                 "ml_workbench/monitor/checks.py",
             ),
         },
+        "ml_workbench.monitor.counting": {
+            "ml_workbench.monitor.counting.Misfit": (
+                "monitor/counting.html#misfit",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting.Scanned": (
+                "monitor/counting.html#scanned",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting.Scanned.whole": (
+                "monitor/counting.html#scanned.whole",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._Layout": (
+                "monitor/counting.html#_layout",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._actions": (
+                "monitor/counting.html#_actions",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._added": (
+                "monitor/counting.html#_added",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._arrow": (
+                "monitor/counting.html#_arrow",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._asking": (
+                "monitor/counting.html#_asking",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._categories": (
+                "monitor/counting.html#_categories",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._categories_from": (
+                "monitor/counting.html#_categories_from",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._category_sql": (
+                "monitor/counting.html#_category_sql",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._double": (
+                "monitor/counting.html#_double",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._fits": (
+                "monitor/counting.html#_fits",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._grid": (
+                "monitor/counting.html#_grid",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._keys": (
+                "monitor/counting.html#_keys",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._known": (
+                "monitor/counting.html#_known",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._layout": (
+                "monitor/counting.html#_layout",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._number_sql": (
+                "monitor/counting.html#_number_sql",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._numbers": (
+                "monitor/counting.html#_numbers",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._numbers_from": (
+                "monitor/counting.html#_numbers_from",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._numeric": (
+                "monitor/counting.html#_numeric",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._paths": (
+                "monitor/counting.html#_paths",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._postgres_group": (
+                "monitor/counting.html#_postgres_group",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._postgres_groups": (
+                "monitor/counting.html#_postgres_groups",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._query": (
+                "monitor/counting.html#_query",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._scan_records": (
+                "monitor/counting.html#_scan_records",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._scanned": (
+                "monitor/counting.html#_scanned",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting._summary": (
+                "monitor/counting.html#_summary",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting.column_misfits": (
+                "monitor/counting.html#column_misfits",
+                "ml_workbench/monitor/counting.py",
+            ),
+            "ml_workbench.monitor.counting.scan": (
+                "monitor/counting.html#scan",
+                "ml_workbench/monitor/counting.py",
+            ),
+        },
         "ml_workbench.monitor.dependencies": {
             "ml_workbench.monitor.dependencies._named": (
                 "monitor/dependencies.html#_named",
@@ -6588,6 +6736,52 @@ d = {
             "ml_workbench.monitor.dependencies.schema_readings": (
                 "monitor/dependencies.html#schema_readings",
                 "ml_workbench/monitor/dependencies.py",
+            ),
+        },
+        "ml_workbench.monitor.drift": {
+            "ml_workbench.monitor.drift.Baseline": (
+                "monitor/drift.html#baseline",
+                "ml_workbench/monitor/drift.py",
+            ),
+            "ml_workbench.monitor.drift._details": (
+                "monitor/drift.html#_details",
+                "ml_workbench/monitor/drift.py",
+            ),
+            "ml_workbench.monitor.drift._judged": (
+                "monitor/drift.html#_judged",
+                "ml_workbench/monitor/drift.py",
+            ),
+            "ml_workbench.monitor.drift._limit": (
+                "monitor/drift.html#_limit",
+                "ml_workbench/monitor/drift.py",
+            ),
+            "ml_workbench.monitor.drift._of_slice": (
+                "monitor/drift.html#_of_slice",
+                "ml_workbench/monitor/drift.py",
+            ),
+            "ml_workbench.monitor.drift._same_scale": (
+                "monitor/drift.html#_same_scale",
+                "ml_workbench/monitor/drift.py",
+            ),
+            "ml_workbench.monitor.drift.action_drift": (
+                "monitor/drift.html#action_drift",
+                "ml_workbench/monitor/drift.py",
+            ),
+            "ml_workbench.monitor.drift.baseline_of": (
+                "monitor/drift.html#baseline_of",
+                "ml_workbench/monitor/drift.py",
+            ),
+            "ml_workbench.monitor.drift.drift_readings": (
+                "monitor/drift.html#drift_readings",
+                "ml_workbench/monitor/drift.py",
+            ),
+            "ml_workbench.monitor.drift.feature_drift": (
+                "monitor/drift.html#feature_drift",
+                "ml_workbench/monitor/drift.py",
+            ),
+            "ml_workbench.monitor.drift.score_drift": (
+                "monitor/drift.html#score_drift",
+                "ml_workbench/monitor/drift.py",
             ),
         },
         "ml_workbench.monitor.handling": {
@@ -7029,6 +7223,10 @@ d = {
                 "monitor/reading.html#_feeds",
                 "ml_workbench/monitor/reading.py",
             ),
+            "ml_workbench.monitor.reading._masked": (
+                "monitor/reading.html#_masked",
+                "ml_workbench/monitor/reading.py",
+            ),
             "ml_workbench.monitor.reading._moment": (
                 "monitor/reading.html#_moment",
                 "ml_workbench/monitor/reading.py",
@@ -7037,8 +7235,16 @@ d = {
                 "monitor/reading.html#_money_in",
                 "ml_workbench/monitor/reading.py",
             ),
+            "ml_workbench.monitor.reading._parsed": (
+                "monitor/reading.html#_parsed",
+                "ml_workbench/monitor/reading.py",
+            ),
             "ml_workbench.monitor.reading._score_of": (
                 "monitor/reading.html#_score_of",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading._served_features": (
+                "monitor/reading.html#_served_features",
                 "ml_workbench/monitor/reading.py",
             ),
             "ml_workbench.monitor.reading._show_database": (
@@ -7241,6 +7447,10 @@ d = {
                 "monitor/running.html#_trend",
                 "ml_workbench/monitor/running.py",
             ),
+            "ml_workbench.monitor.running.alerts_in": (
+                "monitor/running.html#alerts_in",
+                "ml_workbench/monitor/running.py",
+            ),
             "ml_workbench.monitor.running.alone": (
                 "monitor/running.html#alone",
                 "ml_workbench/monitor/running.py",
@@ -7251,6 +7461,10 @@ d = {
             ),
             "ml_workbench.monitor.running.due": (
                 "monitor/running.html#due",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.fault_of": (
+                "monitor/running.html#fault_of",
                 "ml_workbench/monitor/running.py",
             ),
             "ml_workbench.monitor.running.hash_of": (
@@ -7297,12 +7511,20 @@ d = {
                 "monitor/running.html#reading_json",
                 "ml_workbench/monitor/running.py",
             ),
+            "ml_workbench.monitor.running.readings_table": (
+                "monitor/running.html#readings_table",
+                "ml_workbench/monitor/running.py",
+            ),
             "ml_workbench.monitor.running.released_at": (
                 "monitor/running.html#released_at",
                 "ml_workbench/monitor/running.py",
             ),
             "ml_workbench.monitor.running.report_of": (
                 "monitor/running.html#report_of",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.scene_of": (
+                "monitor/running.html#scene_of",
                 "ml_workbench/monitor/running.py",
             ),
             "ml_workbench.monitor.running.worst": (
@@ -7312,6 +7534,86 @@ d = {
             "ml_workbench.monitor.running.write_looked": (
                 "monitor/running.html#write_looked",
                 "ml_workbench/monitor/running.py",
+            ),
+        },
+        "ml_workbench.monitor.shift": {
+            "ml_workbench.monitor.shift.Shift": ("monitor/shift.html#shift", "ml_workbench/monitor/shift.py"),
+            "ml_workbench.monitor.shift.Shift.amount": (
+                "monitor/shift.html#shift.amount",
+                "ml_workbench/monitor/shift.py",
+            ),
+            "ml_workbench.monitor.shift.Shift.as_json": (
+                "monitor/shift.html#shift.as_json",
+                "ml_workbench/monitor/shift.py",
+            ),
+            "ml_workbench.monitor.shift._back": ("monitor/shift.html#_back", "ml_workbench/monitor/shift.py"),
+            "ml_workbench.monitor.shift._places": (
+                "monitor/shift.html#_places",
+                "ml_workbench/monitor/shift.py",
+            ),
+            "ml_workbench.monitor.shift._steps": (
+                "monitor/shift.html#_steps",
+                "ml_workbench/monitor/shift.py",
+            ),
+            "ml_workbench.monitor.shift.levels_back": (
+                "monitor/shift.html#levels_back",
+                "ml_workbench/monitor/shift.py",
+            ),
+            "ml_workbench.monitor.shift.put_back": (
+                "monitor/shift.html#put_back",
+                "ml_workbench/monitor/shift.py",
+            ),
+            "ml_workbench.monitor.shift.served_matrix": (
+                "monitor/shift.html#served_matrix",
+                "ml_workbench/monitor/shift.py",
+            ),
+            "ml_workbench.monitor.shift.shift_of": (
+                "monitor/shift.html#shift_of",
+                "ml_workbench/monitor/shift.py",
+            ),
+        },
+        "ml_workbench.monitor.skew": {
+            "ml_workbench.monitor.skew.Skew": ("monitor/skew.html#skew", "ml_workbench/monitor/skew.py"),
+            "ml_workbench.monitor.skew.Skew.skewed": (
+                "monitor/skew.html#skew.skewed",
+                "ml_workbench/monitor/skew.py",
+            ),
+            "ml_workbench.monitor.skew.Worst": ("monitor/skew.html#worst", "ml_workbench/monitor/skew.py"),
+            "ml_workbench.monitor.skew._both": ("monitor/skew.html#_both", "ml_workbench/monitor/skew.py"),
+            "ml_workbench.monitor.skew._counted": (
+                "monitor/skew.html#_counted",
+                "ml_workbench/monitor/skew.py",
+            ),
+            "ml_workbench.monitor.skew._farthest": (
+                "monitor/skew.html#_farthest",
+                "ml_workbench/monitor/skew.py",
+            ),
+            "ml_workbench.monitor.skew._of_feature": (
+                "monitor/skew.html#_of_feature",
+                "ml_workbench/monitor/skew.py",
+            ),
+            "ml_workbench.monitor.skew._pairs": ("monitor/skew.html#_pairs", "ml_workbench/monitor/skew.py"),
+            "ml_workbench.monitor.skew._tables": (
+                "monitor/skew.html#_tables",
+                "ml_workbench/monitor/skew.py",
+            ),
+            "ml_workbench.monitor.skew._told": ("monitor/skew.html#_told", "ml_workbench/monitor/skew.py"),
+            "ml_workbench.monitor.skew._worst": ("monitor/skew.html#_worst", "ml_workbench/monitor/skew.py"),
+            "ml_workbench.monitor.skew.compared": (
+                "monitor/skew.html#compared",
+                "ml_workbench/monitor/skew.py",
+            ),
+            "ml_workbench.monitor.skew.offline_features": (
+                "monitor/skew.html#offline_features",
+                "ml_workbench/monitor/skew.py",
+            ),
+            "ml_workbench.monitor.skew.served_features": (
+                "monitor/skew.html#served_features",
+                "ml_workbench/monitor/skew.py",
+            ),
+            "ml_workbench.monitor.skew.skew_readings": (
+                "monitor/skew.html#skew_readings",
+                "ml_workbench/monitor/skew.py",
             ),
         },
         "ml_workbench.monitor.staleness": {
@@ -7350,6 +7652,88 @@ d = {
             "ml_workbench.monitor.staleness.stages_seen": (
                 "monitor/staleness.html#stages_seen",
                 "ml_workbench/monitor/staleness.py",
+            ),
+        },
+        "ml_workbench.monitor.summaries": {
+            "ml_workbench.monitor.summaries.Counted": (
+                "monitor/summaries.html#counted",
+                "ml_workbench/monitor/summaries.py",
+            ),
+            "ml_workbench.monitor.summaries.Scale": (
+                "monitor/summaries.html#scale",
+                "ml_workbench/monitor/summaries.py",
+            ),
+            "ml_workbench.monitor.summaries.Scale.fingerprint": (
+                "monitor/summaries.html#scale.fingerprint",
+                "ml_workbench/monitor/summaries.py",
+            ),
+            "ml_workbench.monitor.summaries.Summary": (
+                "monitor/summaries.html#summary",
+                "ml_workbench/monitor/summaries.py",
+            ),
+            "ml_workbench.monitor.summaries._column": (
+                "monitor/summaries.html#_column",
+                "ml_workbench/monitor/summaries.py",
+            ),
+            "ml_workbench.monitor.summaries._count": (
+                "monitor/summaries.html#_count",
+                "ml_workbench/monitor/summaries.py",
+            ),
+            "ml_workbench.monitor.summaries._fuller": (
+                "monitor/summaries.html#_fuller",
+                "ml_workbench/monitor/summaries.py",
+            ),
+            "ml_workbench.monitor.summaries._mean": (
+                "monitor/summaries.html#_mean",
+                "ml_workbench/monitor/summaries.py",
+            ),
+            "ml_workbench.monitor.summaries._of_service": (
+                "monitor/summaries.html#_of_service",
+                "ml_workbench/monitor/summaries.py",
+            ),
+            "ml_workbench.monitor.summaries._spread": (
+                "monitor/summaries.html#_spread",
+                "ml_workbench/monitor/summaries.py",
+            ),
+            "ml_workbench.monitor.summaries._sum": (
+                "monitor/summaries.html#_sum",
+                "ml_workbench/monitor/summaries.py",
+            ),
+            "ml_workbench.monitor.summaries.counted_from": (
+                "monitor/summaries.html#counted_from",
+                "ml_workbench/monitor/summaries.py",
+            ),
+            "ml_workbench.monitor.summaries.counted_rows": (
+                "monitor/summaries.html#counted_rows",
+                "ml_workbench/monitor/summaries.py",
+            ),
+            "ml_workbench.monitor.summaries.once": (
+                "monitor/summaries.html#once",
+                "ml_workbench/monitor/summaries.py",
+            ),
+            "ml_workbench.monitor.summaries.period_summary": (
+                "monitor/summaries.html#period_summary",
+                "ml_workbench/monitor/summaries.py",
+            ),
+            "ml_workbench.monitor.summaries.scale_of": (
+                "monitor/summaries.html#scale_of",
+                "ml_workbench/monitor/summaries.py",
+            ),
+            "ml_workbench.monitor.summaries.summary_from": (
+                "monitor/summaries.html#summary_from",
+                "ml_workbench/monitor/summaries.py",
+            ),
+            "ml_workbench.monitor.summaries.summary_of": (
+                "monitor/summaries.html#summary_of",
+                "ml_workbench/monitor/summaries.py",
+            ),
+            "ml_workbench.monitor.summaries.summary_text": (
+                "monitor/summaries.html#summary_text",
+                "ml_workbench/monitor/summaries.py",
+            ),
+            "ml_workbench.monitor.summaries.together": (
+                "monitor/summaries.html#together",
+                "ml_workbench/monitor/summaries.py",
             ),
         },
         "ml_workbench.monitor.targets": {
@@ -7400,6 +7784,36 @@ d = {
             "ml_workbench.monitor.targets.within": (
                 "monitor/targets.html#within",
                 "ml_workbench/monitor/targets.py",
+            ),
+        },
+        "ml_workbench.monitor.wiring": {
+            "ml_workbench.monitor.wiring._drift": (
+                "monitor/wiring.html#_drift",
+                "ml_workbench/monitor/wiring.py",
+            ),
+            "ml_workbench.monitor.wiring.causes_of": (
+                "monitor/wiring.html#causes_of",
+                "ml_workbench/monitor/wiring.py",
+            ),
+            "ml_workbench.monitor.wiring.drifted": (
+                "monitor/wiring.html#drifted",
+                "ml_workbench/monitor/wiring.py",
+            ),
+            "ml_workbench.monitor.wiring.offline_rows": (
+                "monitor/wiring.html#offline_rows",
+                "ml_workbench/monitor/wiring.py",
+            ),
+            "ml_workbench.monitor.wiring.skew_in": (
+                "monitor/wiring.html#skew_in",
+                "ml_workbench/monitor/wiring.py",
+            ),
+            "ml_workbench.monitor.wiring.skewed": (
+                "monitor/wiring.html#skewed",
+                "ml_workbench/monitor/wiring.py",
+            ),
+            "ml_workbench.monitor.wiring.summary_in": (
+                "monitor/wiring.html#summary_in",
+                "ml_workbench/monitor/wiring.py",
             ),
         },
         "ml_workbench.page.approval": {
@@ -9401,6 +9815,10 @@ d = {
             ),
         },
         "ml_workbench.release.reference": {
+            "ml_workbench.release.reference.Apart": (
+                "release/reference.html#apart",
+                "ml_workbench/release/reference.py",
+            ),
             "ml_workbench.release.reference.Categories": (
                 "release/reference.html#categories",
                 "ml_workbench/release/reference.py",
@@ -9449,8 +9867,16 @@ d = {
                 "release/reference.html#_summary",
                 "ml_workbench/release/reference.py",
             ),
+            "ml_workbench.release.reference._usual": (
+                "release/reference.html#_usual",
+                "ml_workbench/release/reference.py",
+            ),
             "ml_workbench.release.reference.added": (
                 "release/reference.html#added",
+                "ml_workbench/release/reference.py",
+            ),
+            "ml_workbench.release.reference.apart": (
+                "release/reference.html#apart",
                 "ml_workbench/release/reference.py",
             ),
             "ml_workbench.release.reference.categories": (
@@ -10517,6 +10943,48 @@ d = {
             "ml_workbench.run.migrating.migrated": (
                 "run/migrating.html#migrated",
                 "ml_workbench/run/migrating.py",
+            ),
+        },
+        "ml_workbench.run.monitoring": {
+            "ml_workbench.run.monitoring._in_database": (
+                "run/monitoring.html#_in_database",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring._place": (
+                "run/monitoring.html#_place",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.ends_with": (
+                "run/monitoring.html#ends_with",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.last_report": (
+                "run/monitoring.html#last_report",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.look": (
+                "run/monitoring.html#look",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.moment": (
+                "run/monitoring.html#moment",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.run_command": (
+                "run/monitoring.html#run_command",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.status_command": (
+                "run/monitoring.html#status_command",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.together": (
+                "run/monitoring.html#together",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.told": (
+                "run/monitoring.html#told",
+                "ml_workbench/run/monitoring.py",
             ),
         },
         "ml_workbench.run.outcomes": {

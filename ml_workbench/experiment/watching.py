@@ -5,7 +5,6 @@
 # %% auto #0
 __all__ = [
     "FAILED",
-    "LEAST_BIN",
     "AT_MOST",
     "Limits",
     "Reading",
@@ -15,9 +14,6 @@ __all__ = [
     "error_readings",
     "latency",
     "latency_reading",
-    "merged_bins",
-    "psi",
-    "by_chance",
     "score_counts",
     "score_reading",
     "reference_scores",
@@ -25,7 +21,7 @@ __all__ = [
     "metric_readings",
 ]
 
-# %% ../../nbs/experiment/watching.ipynb #ff6a6480
+# %% ../../nbs/experiment/watching.ipynb #e8935cd6
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -36,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ..database.tables import table_of
+from ..estimators.divergence import by_chance, merged_bins, psi
 from ..plan.errors import WorkbenchError
 from ..plan.experiment import Experiment
 from ..release.deployment import FREE, Deployment, percent, served_by, short
@@ -211,48 +208,8 @@ def latency_reading(
     )
 
 
-# %% ../../nbs/experiment/watching.ipynb #a5d99621
-LEAST_BIN = 0.05  # of the reference
+# %% ../../nbs/experiment/watching.ipynb #30451942
 AT_MOST = 100_000  # decisions looked at, the newest
-
-
-def merged_bins(
-    edges: Sequence[float],
-    counts: Sequence[int],  # one more than edges
-) -> tuple[list[float], list[int]]:
-    "Neighbouring bins together, until none is small."
-    kept, sums, least = [], [0], LEAST_BIN * sum(counts)
-    for count, edge in zip(counts, [*edges, None]):
-        sums[-1] += count
-        if edge is not None and sums[-1] >= least:
-            kept.append(edge)
-            sums.append(0)
-    if len(sums) > 1 and sums[-1] < least:
-        kept.pop()
-        sums[-2:] = [sums[-2] + sums[-1]]
-    return kept, sums
-
-
-def psi(
-    expected: Sequence[int],  # counts of the reference
-    found: Sequence[int],  # counts of the same bins
-) -> float:
-    "How far two distributions are apart."
-    one, other = ([max(count, 0.5) / max(sum(counts), 1) for count in counts] for counts in (expected, found))
-    return sum((b - a) * math.log(b / a) for a, b in zip(one, other))
-
-
-def by_chance(
-    bins: int,
-    expected: int,  # observations of the reference
-    found: int,  # and now
-) -> float:
-    "What the index stays below in 999 of 1,000 looks at one and the same distribution."
-    degrees = max(bins - 1, 1)
-    quantile = (
-        degrees * (1 - 2 / (9 * degrees) + 3.09 * math.sqrt(2 / (9 * degrees))) ** 3
-    )  # Wilson and Hilferty
-    return quantile * (1 / max(expected, 1) + 1 / max(found, 1))
 
 
 # %% ../../nbs/experiment/watching.ipynb #36c33410

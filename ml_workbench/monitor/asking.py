@@ -17,7 +17,7 @@ from ..plan.files import read_json
 from .checks import Check, Reading, held
 
 
-# %% ../../nbs/monitor/asking.ipynb #873148cd
+# %% ../../nbs/monitor/asking.ipynb #01b1ed31
 @dataclass(frozen=True)
 class Present:
     "What is installed, declared and reported here."
@@ -33,6 +33,7 @@ class Present:
     )  # how old the newest event of a table may be
     data: Mapping[str, str] = field(default_factory=dict)  # hashes of the folders that a release names
     reports: Mapping[str, Any] = field(default_factory=dict)  # by name without .json
+    snapshots: Path | None = None  # features as training computes them
 
 
 REPORTS = ("data", "evaluation", "diagnosis", "attribution")
@@ -72,15 +73,11 @@ def present_in(
         declaration = declaration_bytes(definitions.declare(load_params(root).features.horizon_days))
     fresh = {each.name: float(each.fresh_days) for each in TABLES if each.fresh_days is not None}
     data = {name: found for name in folders if (found := dvc_hash(root / name)) is not None}
+    snapshots = root / "data/features/snapshots.parquet"
     return Present(
-        installed(names),
-        lock.read_bytes() if lock.is_file() else None,
-        declaration,
-        tables,
-        fresh,
-        data,
-        reports,
-    )
+        installed(names), lock.read_bytes() if lock.is_file() else None, declaration, tables, fresh, data, reports,
+        snapshots if snapshots.is_file() else None,
+    )  # fmt: skip
 
 
 # %% ../../nbs/monitor/asking.ipynb #00b03615

@@ -13,11 +13,12 @@ from typing import Any
 
 from ..plan.errors import MonitorError, did_you_mean
 
-# %% ../../nbs/monitor/checks.ipynb #7fe4b330
+# %% ../../nbs/monitor/checks.ipynb #66a7c001
 MONITORS = {
     "dependencies": "What the model depends on is what it was made with",
     "invariants": "Inputs keep to what was true of them in training",
     "skew": "What is served is what training would have computed",
+    "drift": "Features, scores and actions are distributed as when the model was judged",
     "staleness": "Model, stages and online features are recent enough",
     "numbers": "Scores and weights are proper numbers",
     "performance": "Answers are as fast as before, and memory does not grow",

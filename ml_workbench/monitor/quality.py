@@ -296,7 +296,7 @@ def honesty_readings(
     ]
 
 
-# %% ../../nbs/monitor/quality.ipynb #21a83420
+# %% ../../nbs/monitor/quality.ipynb #e7138440
 def list_money(
     rows: Rows,
     happened: np.ndarray,  # the label, or its chance, per row
@@ -338,7 +338,12 @@ def money_reading(
         count=len(rows),
         shown=lambda value: money(value, charter.currency),
         estimate=estimate,
-        details={**found, "promised": promised["value"], "listed": listed},
+        details={
+            **found,
+            "promised": promised["value"],
+            "listed": listed,
+            "money_per_week": max(0.0, promised["value"] - found["value"]),
+        },
     )
 
 
@@ -411,7 +416,7 @@ def group_reading(
     )
 
 
-# %% ../../nbs/monitor/quality.ipynb #0e5ba2b5
+# %% ../../nbs/monitor/quality.ipynb #779e8053
 def outcome_reading(
     asked: Asked,
     material: Material,
@@ -452,6 +457,7 @@ def outcome_reading(
     )
 
 
+# %% ../../nbs/monitor/quality.ipynb #0cc6e58d
 def _promised(material: Material) -> dict[str, Any]:
     "What the release says of itself: AUC, and money a week."
     metrics = material.released.metrics

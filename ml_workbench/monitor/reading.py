@@ -155,7 +155,7 @@ def _show_database(connection: duckdb.DuckDBPyConnection, records: Records, sinc
             connection.register(name, found)
 
 
-# %% ../../nbs/monitor/reading.ipynb #7ab816b2
+# %% ../../nbs/monitor/reading.ipynb #3591122b
 @dataclass(frozen=True)
 class Kept:
     "Records that can be asked in DuckDB's SQL."
@@ -195,22 +195,31 @@ class Kept:
         self, start: datetime, end: datetime, limit: int
     ) -> pa.Table:  # as_of, unit, release, features
         "Served features of a period; of more than `limit` decisions, those that a hash picks."
-        names = ("as_of", "unit", "release", "features")
         if isinstance(self.source, Records):
-            served = table_of("served")
-            query = sa.select(*(served.c[each] for each in names)).where(
-                served.c.as_of >= start, served.c.as_of < end, served.c.features.is_not(None)
+            found = _served_features(self.source, start, end, limit)
+        else:
+            within = f"as_of >= {literal(start)} AND as_of < {literal(end)} AND features IS NOT NULL"
+            found = self.table(
+                f"SELECT {', '.join(_EXAMPLE)} FROM served WHERE {within} ORDER BY features_hash, decision_id LIMIT {limit}"
             )
-            query = query.order_by(served.c.features_hash, served.c.decision_id).limit(limit)
-            schema = pa.schema([schema_of("served").field(each) for each in names])
-            with transaction(self.source.engine, reading=True) as asked:
-                return fetched(asked.execute(query, execution_options={"yield_per": AT_ONCE}), schema)
-        within = f"as_of >= {literal(start)} AND as_of < {literal(end)} AND features IS NOT NULL"
-        return self.table(
-            f"SELECT {', '.join(names)} FROM served WHERE {within} ORDER BY features_hash, decision_id LIMIT {limit}"
-        )
+        return found.sort_by([("as_of", "ascending"), ("unit", "ascending"), ("features", "ascending")])
 
 
+_EXAMPLE = ("as_of", "unit", "release", "features")
+
+
+def _served_features(records: Records, start: datetime, end: datetime, limit: int) -> pa.Table:
+    "The same out of a database."
+    served = table_of("served")
+    query = sa.select(*(served.c[each] for each in _EXAMPLE))
+    query = query.where(served.c.as_of >= start, served.c.as_of < end, served.c.features.is_not(None))
+    query = query.order_by(served.c.features_hash, served.c.decision_id).limit(limit)
+    schema = pa.schema([schema_of("served").field(each).with_nullable(True) for each in _EXAMPLE])
+    with transaction(records.engine, reading=True) as asked:
+        return fetched(asked.execute(query, execution_options={"yield_per": AT_ONCE}), schema)
+
+
+# %% ../../nbs/monitor/reading.ipynb #8abd744c
 @contextmanager
 def keeping(
     source: Path | Records,  # a folder, or a database
@@ -254,7 +263,7 @@ def _moment(text: str) -> datetime:
     )
 
 
-# %% ../../nbs/monitor/reading.ipynb #a9ca2226
+# %% ../../nbs/monitor/reading.ipynb #447d576f
 @dataclass(frozen=True)
 class Inputs:
     "The features of a period, summarised."
@@ -267,76 +276,80 @@ class Inputs:
     medians: Mapping[str, float] = field(default_factory=dict)  # of numbers above nought
 
 
-def _by_name(rows: Sequence[Any], names: Sequence[str]) -> tuple[dict[str, list], list[str]]:
+def _by_name(rows: Sequence[Any], names: Sequence[str]) -> tuple[dict[str, Sequence[Any]], list[str]]:
     "Rows, lists or objects, as columns; and names that nobody declared."
+    if {*map(type, rows)} <= {list} and {*map(len, rows)} <= {len(names)}:  # what a batch and a service write
+        return dict(zip(names, zip(*rows) if rows else [()] * len(names))), []
     objects = [row for row in rows if isinstance(row, dict)]
+    lists = [row for row in rows if isinstance(row, list)]
     strange = sorted({name for row in objects for name in row} - {*names})
-    longest = max((len(row) for row in rows if isinstance(row, list)), default=len(names))
+    longest = max(map(len, lists), default=len(names))
     strange += [f"number {place + 1}" for place in range(len(names), longest)]
-    nothing = object()
-    columns = {
-        name: [
-            row[place]
-            if isinstance(row, list) and place < len(row)
-            else row.get(name, nothing)
-            if isinstance(row, dict)
-            else nothing
-            for row in rows
-        ]
+    held = {
+        name: [row[place] for row in lists if place < len(row)]
+        + [row[name] for row in objects if name in row]
         for place, name in enumerate(names)
     }
-    return {
-        name: [each for each in column if each is not nothing] for name, column in columns.items()
-    }, strange
+    return held, strange
 
 
-# %% ../../nbs/monitor/reading.ipynb #4f543f31
-def _as_numbers(values: list) -> tuple[np.ma.MaskedArray, bool]:
+# %% ../../nbs/monitor/reading.ipynb #9de7f18c
+_NUMBERS = frozenset({float, int, type(None)})
+
+
+def _masked(values: Sequence[Any], kinds: set[type]) -> np.ndarray | bool:
+    "Which values are null."
+    return np.array([each is None for each in values], dtype=bool) if type(None) in kinds else False
+
+
+def _as_numbers(values: Sequence[Any]) -> tuple[np.ma.MaskedArray, bool]:
     "A column of JSON values as numbers, null masked, and whether any of them is none."
-    try:
-        plain = np.array(values, dtype=np.float64)  # null becomes NaN, which JSON cannot hold
-        odd = any(isinstance(each, str) for each in values)
-    except (TypeError, ValueError):
-        plain, odd = (
-            np.array(
-                [each if isinstance(each, int | float) else np.nan for each in values], dtype=np.float64
-            ),
-            True,
-        )
-    return np.ma.masked_array(plain, mask=np.array([each is None for each in values], dtype=bool)), odd
+    kinds = {*map(type, values)}
+    odd = not kinds <= _NUMBERS
+    plain = [each if type(each) in _NUMBERS else np.nan for each in values] if odd else values
+    return np.ma.masked_array(np.array(plain, dtype=np.float64), mask=_masked(values, kinds)), odd
 
 
-def _as_texts(values: list) -> tuple[np.ma.MaskedArray, bool]:
+def _as_texts(values: Sequence[Any]) -> tuple[np.ma.MaskedArray, bool]:
     "A column of JSON values as texts, null masked, and whether any of them is none."
-    odd = any(not isinstance(each, str | None) for each in values)
-    mask = np.array([each is None for each in values], dtype=bool)
-    return np.ma.masked_array(
-        np.array(["" if each is None else str(each) for each in values], dtype=object), mask=mask
-    ), odd
+    kinds = {*map(type, values)}
+    plain = np.array(["" if each is None else str(each) for each in values], dtype=object)
+    return np.ma.masked_array(plain, mask=_masked(values, kinds)), not kinds <= {str, type(None)}
 
 
+# %% ../../nbs/monitor/reading.ipynb #7d6d4ad9
+def _parsed(text: str) -> Any:
+    "A row of features; NaN and infinity are no JSON, and some write them all the same."
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text)
+
+
+# %% ../../nbs/monitor/reading.ipynb #b62fde49
 def inputs_of(
     features: Sequence[str],  # JSON, one text for each decision
     reference: Mapping[str, Any],  # of `reference_from`
     columns: Sequence[tuple[str, str]],  # name and kind of every declared feature, in order
 ) -> Inputs:
     "Summarise served features as the reference was."
-    rows = [orjson.loads(each) for each in features]
+    rows = [_parsed(each) for each in features]
     found, strange = _by_name(rows, [name for name, _ in columns])
     summaries, retyped, medians = {}, [], {}
     for name, kind in columns:
         known, values = reference["features"].get(name), found[name]
-        if not values or known is None:
+        if not len(values) or known is None:
             continue
         held, odd = _as_numbers(values) if kind == "number" else _as_texts(values)
         retyped += [name] if odd else []
         if kind == "number":
             summaries[name] = numbers(held, known["edges"])
-            positive = held.data[~held.mask & np.isfinite(held.data) & (held.data > 0)]
+            positive = held.compressed()
+            positive = positive[np.isfinite(positive) & (positive > 0)]
             medians |= {name: float(np.median(positive))} if len(positive) else {}
         else:
             summaries[name] = categories(held, known["levels"])
-    removed = tuple(name for name, _ in columns if rows and not found[name])
+    removed = tuple(name for name, _ in columns if rows and not len(found[name]))
     return Inputs(len(rows), summaries, removed, tuple(strange), tuple(retyped), medians)
 
 
@@ -463,7 +476,7 @@ def answers_of(
     return kept.table(_ANSWERS.format(**given))
 
 
-# %% ../../nbs/monitor/reading.ipynb #c1dcee63
+# %% ../../nbs/monitor/reading.ipynb #9286ea3a
 @dataclass(frozen=True)
 class Material:
     "Everything that one period shows."
@@ -475,6 +488,7 @@ class Material:
     released: Released  # what is known of it
     reference: Mapping[str, Any] | None  # of `reference_from`: what the release was made and judged on
     inputs: Inputs  # the features that were served
+    examples: pa.Table  # as_of, unit, release and features as they were kept; of many, some
     score: Numbers | None  # what the release said, counted as the reference
     actions: Mapping[str, int]  # decisions by action
     served: pa.Table  # decisions, without features
@@ -561,7 +575,7 @@ def _traits(kept: Kept, released: Released) -> pa.Table:
     )
 
 
-# %% ../../nbs/monitor/reading.ipynb #7e11e230
+# %% ../../nbs/monitor/reading.ipynb #fceefe45
 def material_of(
     kept: Kept,
     released: Released,  # the release that decided
@@ -581,9 +595,9 @@ def material_of(
         kept, released, end - RECENT * timedelta(days=days), end, min(until, datetime(9999, 1, 1))
     )
     answers = recent.filter(pc.greater_equal(recent["as_of"], pa.scalar(start, CLOCK)))
-    inputs = Inputs()
+    inputs, examples = Inputs(), kept.features(start, end, sample)
     if released.reference is not None and released.columns:
-        features = kept.features(start, end, sample)["features"].to_pylist()
+        features = examples["features"].to_pylist()
         inputs = looked_upon(inputs_of(features, released.reference, released.columns), released.needed)
     operations = kept.table(f'SELECT * FROM operations WHERE "at" <= {literal(end)} ORDER BY "at", process')
     sent, cost = kept.one(f"SELECT count(*), coalesce(sum(cost), 0) FROM exposures WHERE {within}")
@@ -596,7 +610,7 @@ def material_of(
     )
     return Material(
         period_end=end, period_days=days, until=until, release=released.name, released=released, reference=released.reference,
-        inputs=inputs, score=_score_of(answers, released.reference), actions=actions, served=served, answers=answers,
+        inputs=inputs, examples=examples, score=_score_of(answers, released.reference), actions=actions, served=served, answers=answers,
         recent=recent, traits=_traits(kept, released), operations=operations, feeds=kept.feeds.get(end.isoformat(sep=" "), {}), counts=_counts_before(kept, start, days),
         online_as_of=online, line=kept.one("SELECT max(line) FROM ledger")[0], sent=sent, cost=round(float(cost), 6), spend=round(float(spend), 2),
         replayed=kept.replayed,

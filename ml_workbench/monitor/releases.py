@@ -142,10 +142,13 @@ def released_by(
     return Released(name, problem="; ".join(dict.fromkeys(problems)) or "there is no store to ask")
 
 
-# %% ../../nbs/monitor/releases.ipynb #198cec81
+# %% ../../nbs/monitor/releases.ipynb #4e87553b
 def _stamp(root: Path, files: Mapping[str, bytes]) -> str:
     "What the summaries of a run rest on."
+    from ml_workbench.release import building, reference
+
     parts = [files[name] for name in sorted(files)]
+    parts += [Path(each.__file__).read_bytes() for each in (building, reference)]  # what computes them
     parts += [
         (root / path).read_bytes()
         for path in ("data/features/snapshots.parquet", "data/features/schema.json", "params.yaml")
@@ -153,14 +156,14 @@ def _stamp(root: Path, files: Mapping[str, bytes]) -> str:
     return hashlib.sha256(b"".join(hashlib.sha256(each).digest() for each in parts)).hexdigest()[:16]
 
 
-def _reference(root: Path, run: Any, stamp: str, kept: Path | None) -> bytes:
+def _reference(root: Path, scorer: Any, stamp: str, kept: Path | None) -> bytes:
     "reference.json of a run, computed once."
-    from ml_workbench.release.building import reference_in
+    from ml_workbench.release.building import read_run, reference_in
 
     path = kept / f"reference-{stamp}.json" if kept else None
     if path is not None and path.is_file():
         return path.read_bytes()
-    data = reference_in(run, judged=False)
+    data = reference_in(read_run(root, scorer), judged=False)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         for old in path.parent.glob("reference-*.json"):
@@ -176,7 +179,7 @@ def released_of_run(
     kept: Path | None = None,  # folder for the summaries
 ) -> Released:
     "What a run knows of its model; of a model that is not this run's, only the name."
-    from ml_workbench.release.building import model_of, read_run, unjudged
+    from ml_workbench.release.building import model_of, unjudged
 
     candidate, _, begins = name.partition(" ")
     try:
@@ -184,7 +187,7 @@ def released_of_run(
         model, scorer = model_of(root, SimpleNamespace(model=candidate, artifact=None))
         if begins and not scorer.manifest.sha256.startswith(begins):
             return Released(name, problem=f"models/{candidate} is another one than {name}: run `dvc repro`")
-        data = _reference(root, read_run(root, scorer), _stamp(root, model), kept)
+        data = _reference(root, scorer, _stamp(root, model), kept)
         evaluation = read_json(root / "reports/evaluation.json")
     except (WorkbenchError, OSError, KeyError) as error:
         return Released(name, problem=str(error))

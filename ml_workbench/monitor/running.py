@@ -22,25 +22,29 @@ __all__ = [
     "known_until",
     "due",
     "look_at_folder",
+    "scene_of",
+    "alerts_in",
     "worst",
     "reading_json",
     "monitor_json",
     "money_at_stake",
+    "fault_of",
     "report_of",
+    "readings_table",
     "alone",
     "write_looked",
     "looked_before",
     "look_at_database",
 ]
 
-# %% ../../nbs/monitor/running.ipynb #f348d467
+# %% ../../nbs/monitor/running.ipynb #56011a7a
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -48,19 +52,35 @@ from ..database.connections import transaction
 from ..database.tables import table_of
 from ..plan.charter import Charter
 from ..plan.errors import MonitorError, WorkbenchError
-from ..plan.files import rounded
+from ..plan.files import read_json, rounded
 from ..plan.params import MonitorParams, load_params
 from ..plan.settings import Settings
 from ..release.store import Store
 from ..serve.records import Records
-from . import business, dependencies, invariants, numeric, performance, quality, staleness
+from . import business, dependencies, invariants, numeric, performance, quality, staleness, wiring
+from .alerts import Alert, Scene, after, alerts_from
 from .asking import Asked, Present, present_in
 from .checks import MONITORS, STATUSES, Check, Reading, with_limits
+from .handling import facts, handle
+from .notices import Post
 from .reading import Kept, Material, fingerprint, keeping, main_release, material_of, period_ends, period_of
 from .releases import Released, released_by, released_of_run
 
-# %% ../../nbs/monitor/running.ipynb #092e8b66
-ALL = (dependencies, invariants, staleness, numeric, performance, quality, business)
+if TYPE_CHECKING:
+    import pandas as pd
+
+# %% ../../nbs/monitor/running.ipynb #5cc1f69e
+ALL = (
+    dependencies,
+    invariants,
+    wiring.SKEW,
+    wiring.DRIFT,
+    staleness,
+    numeric,
+    performance,
+    quality,
+    business,
+)
 CHECKS: tuple[Check, ...] = tuple(check for module in ALL for check in module.CHECKS)
 LEADS = {  # the check whose course stands for its monitor, the first that has one
     "dependencies": ("dependencies.schema", "dependencies.packages"),
@@ -158,7 +178,7 @@ def in_a_row(
     return counts
 
 
-# %% ../../nbs/monitor/running.ipynb #f866cbd1
+# %% ../../nbs/monitor/running.ipynb #e9adf9c0
 def answered(
     material: Material,
     asked: Asked,
@@ -179,6 +199,7 @@ def answered(
     return found
 
 
+# %% ../../nbs/monitor/running.ipynb #ade43a1f
 def looked_at(
     kept: Kept,
     place: Place,
@@ -315,6 +336,26 @@ def look_at_folder(
         return [each for each in found if each.end in wanted]
 
 
+# %% ../../nbs/monitor/running.ipynb #1b2484fb
+def scene_of(
+    looked: Looked,
+    place: Place,
+) -> Scene:
+    "A period, as alerts see it."
+    return Scene(looked.end, looked.release, place.checks, place.params.owners)
+
+
+def alerts_in(
+    looked: Sequence[Looked],  # period by period, the oldest first
+    place: Place,
+) -> tuple[Alert, ...]:  # in the order in which they began
+    "What alerts there would be after some periods."
+    known: tuple[Alert, ...] = ()
+    for each in looked:
+        known = after(known, alerts_from(each.readings, known, scene_of(each, place)))
+    return known
+
+
 # %% ../../nbs/monitor/running.ipynb #2f4fcbdc
 ORDER = (
     "alarm",
@@ -394,7 +435,7 @@ def monitor_json(
     }  # fmt: skip
 
 
-# %% ../../nbs/monitor/running.ipynb #a64cec0f
+# %% ../../nbs/monitor/running.ipynb #192b4970
 def money_at_stake(
     readings: Sequence[Reading],  # of the newest period
 ) -> float | None:  # a week; None where nothing can be said
@@ -426,13 +467,22 @@ def _overall(newest: Looked, checks: Mapping[str, Check]) -> str:
     return f"{count}{', ' + rest if rest else ''}.{first}"
 
 
+# %% ../../nbs/monitor/running.ipynb #f28021c8
+def fault_of(
+    root: Path,  # the project
+) -> str:  # none where none was
+    "What was planted in the replay of a project."
+    path = root / "reports/replay.json"
+    return read_json(path).get("fault", "none") if path.is_file() else "none"
+
+
 def report_of(
     looked: Sequence[Looked],  # at least one period, the oldest first
     place: Place,
     *,
     records: str,  # where they came from
     fault: str = "none",  # that was planted in a replay
-    alerts: Sequence[Mapping[str, Any]] = (),  # rows of table `alerts`
+    alerts: Sequence[Alert] = (),
 ) -> dict[str, Any]:  # reports/monitor.json
     "What was found, as plain values."
     newest, checks, owners = looked[-1], place.checks, place.params.owners
@@ -450,11 +500,33 @@ def report_of(
             for each in looked
         ],
         "monitors": [monitor_json(name, looked, place) for name in known if any(each.monitor == name for each in newest.readings)],
-        "alerts": list(alerts),
+        "alerts": [facts(each) for each in alerts],
         "business": dict(newest.business),
         "money_at_stake_per_week": money_at_stake(newest.readings),
         "sentence": _overall(newest, checks),
     })  # fmt: skip
+
+
+# %% ../../nbs/monitor/running.ipynb #0218169c
+def readings_table(
+    looked: Sequence[Looked],
+    place: Place,
+) -> (
+    "pd.DataFrame"
+):  # period, release, monitor, check, subject, status, value, limit, count, estimate, owner, sentence
+    "Every reading of every period."
+    import pandas as pd
+
+    checks, owners = place.checks, place.params.owners
+    rows = [
+        {
+            "period": each.end, "release": each.release, "monitor": reading.monitor, "check": reading.check, "subject": reading.subject,
+            "status": reading.status, "value": rounded(reading.value), "limit": float(reading.limit), "count": reading.count,
+            "estimate": reading.estimate, "owner": owners[checks[reading.check].role], "sentence": reading.sentence,
+        }
+        for each in looked for reading in each.readings
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 # %% ../../nbs/monitor/running.ipynb #9895887c
@@ -622,7 +694,7 @@ def _in_order(readings: Iterable[Reading]) -> tuple[Reading, ...]:
     return tuple(sorted(readings, key=lambda each: (order.get(each.check, len(order)), each.subject)))
 
 
-# %% ../../nbs/monitor/running.ipynb #39268922
+# %% ../../nbs/monitor/running.ipynb #287909f1
 BACK = 16  # periods that are read again: a horizon, what may be late, and the weeks before it
 
 
@@ -633,6 +705,8 @@ def look_at_database(
     as_of: datetime | None = None,  # look as somebody would have looked then
     period: datetime | None = None,  # only the one that ends then
     write: bool = True,  # what was found
+    post: Post = Post(),  # who is to be told
+    told: Callable[[Any], None] | None = None,  # is given what changes about alerts
 ) -> list[Looked]:  # the periods that were looked at anew
     "Look at the periods that are due, and write down what is new."
     days, started = place.params.period_days, _now()
@@ -656,11 +730,15 @@ def look_at_database(
                     }
         for looked in found if write else ():
             write_looked(records, looked, place, started=started, finished=_now())
+            changes = handle(records.engine, looked.readings, scene_of(looked, place), post=post)
+            if told:
+                told(changes)
         if write and not found:
             _alive(records, _now())
     return found
 
 
+# %% ../../nbs/monitor/running.ipynb #d4fcbe30
 def _now() -> datetime:
     "The present, UTC."
     return datetime.now(UTC).replace(tzinfo=None)

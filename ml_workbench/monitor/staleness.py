@@ -103,7 +103,7 @@ def days_between(
     return max(0.0, (now - then).total_seconds() / DAY)
 
 
-# %% ../../nbs/monitor/staleness.ipynb #a213313a
+# %% ../../nbs/monitor/staleness.ipynb #f5b3650e
 def cost_of_age(
     curve: Sequence[Mapping[str, Any]],  # reports/diagnosis.json, staleness
     weeks: float,  # older than when it was judged
@@ -182,7 +182,7 @@ def _curve_reading(asked: Asked, curve: Sequence[Mapping[str, Any]], weeks: floa
         minimum=0,
         shown=lambda value: money(value, currency),
         estimate=True,
-        details={"weeks": weeks, **cost},
+        details={"weeks": weeks, **cost, "money_per_week": max(0.0, cost["value"])},
     )
 
 

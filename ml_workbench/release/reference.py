@@ -16,20 +16,23 @@ __all__ = [
     "levels_of",
     "categories",
     "added",
+    "Apart",
+    "apart",
     "Slice",
     "reference_of",
     "reference_bytes",
     "reference_from",
 ]
 
-# %% ../../nbs/release/reference.ipynb #04e84cbd
+# %% ../../nbs/release/reference.ipynb #1d806df7
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..estimators.divergence import ks, merged_bins, psi, regrouped, variation
 from ..plan.errors import ReleaseError
 from ..plan.files import rounded
 
@@ -152,6 +155,35 @@ def _counts(summary: Numbers | Categories) -> tuple[int, ...]:
     return summary.bins if isinstance(summary, Numbers) else summary.counts
 
 
+# %% ../../nbs/release/reference.ipynb #c7b77b77
+class Apart(NamedTuple):
+    "How far two summaries of a column are apart."
+
+    psi: float
+    distance: float  # Kolmogorov and Smirnov's; of categories, the share that would have to be in another one
+    error: float  # by how much the bins can hide more
+    bins: int  # that the index was made of
+
+
+def apart(
+    one: Numbers | Categories,  # the reference
+    other: Numbers | Categories,  # of the same column, counted alike
+    edges: Sequence[float] = (),  # of numbers
+) -> Apart:
+    "How far another summary is from the reference."
+    if isinstance(one, Categories):
+        expected, found = ([*each.counts, each.null] for each in (one, other))
+        used = [place for place, pair in enumerate(zip(expected, found)) if any(pair)]
+        expected, found = [expected[place] for place in used], [found[place] for place in used]
+        return Apart(psi(expected, found), variation(expected, found), 0.0, len(used))
+    kept, expected = merged_bins(edges, one.bins)
+    found, distance = regrouped(edges, other.bins, kept), ks(one.bins, other.bins)
+    gone = [each.count - each.finite for each in (one, other)]
+    if any(gone):
+        expected, found = [*expected, gone[0]], [*found, gone[1]]
+    return Apart(psi(expected, found), distance.value, distance.error, len(expected))
+
+
 # %% ../../nbs/release/reference.ipynb #c067431d
 @dataclass(frozen=True)
 class Slice:
@@ -162,7 +194,7 @@ class Slice:
     listed: Mapping[str, tuple[int, int]]  # by policy: rows listed, of how many
 
 
-# %% ../../nbs/release/reference.ipynb #6a567593
+# %% ../../nbs/release/reference.ipynb #7baeda1f
 def reference_of(
     slices: Mapping[str, Slice],  # training first: its values give edges and levels
     columns: Sequence[tuple[str, str]],  # name and kind of every feature
@@ -174,11 +206,13 @@ def reference_of(
 ) -> dict[str, Any]:  # for reference.json
     "Summarise the slices that a model was made and judged on."
     training = next(iter(slices.values()))
-    features = {name: _column(name, kind, slices) for name, kind in (*columns, (label, "number"))}
+    features = {name: _column(name, kind, slices, time) for name, kind in (*columns, (label, "number"))}
     edges = SCORE_EDGES if output == "probability" else edges_of(training.scores)
     score = {"kind": "number", "edges": edges} | {
         name: _scores(each, edges, label) for name, each in slices.items()
     }
+    latest = list(slices.values())[-1]
+    score["usual"] = _usual(latest.scores, latest.columns[time], lambda values: numbers(values, edges), edges)
     actions = {
         policy: {name: dict(zip(("listed", "rows"), each.listed[policy])) for name, each in slices.items()}
         for policy in training.listed
@@ -187,19 +221,23 @@ def reference_of(
     return {"format": FORMAT, "slices": about, "features": features, "score": score, "actions": actions}
 
 
-def _column(name: str, kind: str, slices: Mapping[str, Slice]) -> dict[str, Any]:
+def _column(name: str, kind: str, slices: Mapping[str, Slice], time: str) -> dict[str, Any]:
     "A column in all slices, counted with what the first one has."
-    training = next(iter(slices.values())).columns[name]
+    training, *_, latest = [slices[part].columns for part in (*slices, list(slices)[-1])]
     if kind == "category":
-        levels = levels_of(training)
-        found = {part: vars(categories(each.columns[name], levels)) for part, each in slices.items()}
-        return {"kind": kind, "levels": levels, **found}
-    edges = edges_of(training)
-    return {
-        "kind": kind,
-        "edges": edges,
-        **{part: vars(numbers(each.columns[name], edges)) for part, each in slices.items()},
-    }
+        marks, summarised = levels_of(training[name]), lambda values: categories(values, marks)
+    else:
+        marks, summarised = edges_of(training[name]), lambda values: numbers(values, marks)
+    found = {part: vars(summarised(each.columns[name])) for part, each in slices.items()}
+    usual = _usual(latest[name], latest[time], summarised, marks)
+    return {"kind": kind, "levels" if kind == "category" else "edges": marks, **found, "usual": usual}
+
+
+def _usual(values: np.ndarray, moments: np.ndarray, summarised: Any, marks: Sequence) -> dict[str, float]:
+    "How far a single as-of time is from all of them, at most."
+    whole, times = summarised(values), np.ma.getdata(moments)
+    each = [apart(whole, summarised(values[times == moment]), marks) for moment in np.unique(times)]
+    return {"psi": max(one.psi for one in each), "distance": max(one.distance for one in each)}
 
 
 def _scores(part: Slice, edges: Sequence[float], label: str) -> dict[str, Any]:

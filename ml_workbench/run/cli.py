@@ -21,7 +21,7 @@ __all__ = [
     "main",
 ]
 
-# %% ../../nbs/run/cli.ipynb #a457e866
+# %% ../../nbs/run/cli.ipynb #2001761b
 import os
 import shutil
 import sys
@@ -31,12 +31,12 @@ import click
 
 from .. import __version__
 from ..plan.errors import WorkbenchError
-from .alerting import monitor
 from .deploys import deploy, history, pause, promote, ramp, resume, rollback
 from .driving import drive_command
 from .experiments import experiment
 from .guard import guard
 from .migrating import migrate
+from .monitoring import monitor
 from .outcomes import outcomes
 from .releases import release
 from .scoring import online_command, score_command

@@ -133,7 +133,7 @@ def containers() -> Iterator[tuple[str, dict]]:
 
 def test_manifests_run_commands_that_exist_and_are_locked_in():
     found = list(containers())
-    assert {name for name, _ in found} == {"deployment.yaml", "migrate.yaml", "batch.yaml", "guard.yaml"}
+    assert {name for name, _ in found} == {"deployment.yaml", "migrate.yaml", "batch.yaml", "guard.yaml", "monitor.yaml"}
     for name, container in found:
         arguments = container["args"]
         for words in shown_commands(" ".join(arguments)) if "command" in container else [arguments]:
@@ -187,7 +187,7 @@ def services() -> dict[str, dict]:
 
 
 def test_every_service_of_the_compose_file_is_locked_in():
-    assert {"postgres", "service", "app", "guard", "score"} <= set(services())
+    assert {"postgres", "service", "app", "guard", "monitor", "score"} <= set(services())
     for name, service in services().items():
         assert (
             service["read_only"]
@@ -211,7 +211,7 @@ def test_the_compose_file_runs_commands_and_targets_that_exist_and_waits_long_en
             )
         if "entrypoint" in service:
             commands = shown_commands(service["command"][0])
-            assert len(commands) == 2
+            assert len(commands) == {"score": 2, "monitor": 1}[name]
         else:
             commands = [service["command"]] if "command" in service and name != "postgres" else []
         for words in commands:

@@ -9,23 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ml_workbench.database.connections import transaction
 from ml_workbench.experiment.watching import (
-    LEAST_BIN,
     Limits,
     answering,
-    by_chance,
     error_readings,
     failures,
     frozen_design,
     latency,
     latency_reading,
-    merged_bins,
     metric_readings,
-    psi,
     reference_scores,
     score_counts,
     score_reading,
@@ -184,43 +178,6 @@ def test_slow_decisions_are_a_breach_if_there_are_enough() -> None:
 
 
 # Scores ----------------------------------------------------------------------------------------------------
-
-COUNTS = st.lists(st.integers(0, 500), min_size=2, max_size=100).filter(lambda counts: sum(counts) > 0)
-
-
-@given(COUNTS)
-def test_merged_bins_lose_nobody_and_none_is_small(counts: list[int]) -> None:
-    edges = [float(i) for i in range(len(counts) - 1)]
-    kept, sums = merged_bins(edges, counts)
-    assert sum(sums) == sum(counts) and len(sums) == len(kept) + 1
-    assert all(count >= LEAST_BIN * sum(counts) for count in sums)
-    assert set(kept) <= set(edges) and kept == sorted(kept)
-    for edge, total in zip(kept, np.cumsum(sums)):
-        assert sum(counts[: edges.index(edge) + 1]) == total
-
-
-@given(COUNTS, st.integers(1, 9))
-def test_the_index_is_zero_for_the_same_shares_and_positive_otherwise(counts: list[int], times: int) -> None:
-    counts = [count + 1 for count in counts]
-    assert psi(counts, [count * times for count in counts]) == pytest.approx(0)
-    assert psi(counts, [*counts[:-1], counts[-1] + 50]) > 0
-    assert psi(counts, counts[::-1]) == pytest.approx(psi(counts[::-1], counts))
-
-
-def test_an_empty_bin_is_no_infinity() -> None:
-    assert 0 < psi([100, 100], [200, 0]) < 10 and psi([100, 0], [100, 0]) == 0
-
-
-def test_chance_alone_stays_below_its_limit_999_times_of_1000() -> None:
-    random, shares = np.random.default_rng(11), np.full(15, 1 / 15)
-    expected = random.multinomial(4000, shares)
-    found = [
-        psi(random.multinomial(4000, shares).tolist(), random.multinomial(300, shares).tolist())
-        for _ in range(2000)
-    ]
-    over = np.mean(np.array(found) > by_chance(15, int(expected.sum()), 300))
-    assert over < 0.005, over
-
 
 def test_scores_are_counted_by_bin_once_for_each_unit_and_score(records: Records) -> None:
     scores = (0.0, 0.1, 0.1999, 0.2, 0.5, 1.0)
