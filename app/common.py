@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ import streamlit as st
 
 from ml_workbench.page.blessing import Blessing, read_blessing
 from ml_workbench.page.earned import Report, Source, read_report, source_of
+from ml_workbench.page.health import caution
+from ml_workbench.page.looks import Look, reported
+from ml_workbench.page.signs import caution_line
 from ml_workbench.page.story import Answer, Fact, read_answer
 from ml_workbench.plan.charter import Charter
 from ml_workbench.plan.errors import ParamsError, SettingsError, WorkbenchError
 from ml_workbench.plan.params import load_params
-from ml_workbench.plan.settings import find_root
+from ml_workbench.plan.settings import Settings, find_root, load_settings
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
@@ -115,6 +119,42 @@ def sources_of(root: Path, report: Report) -> tuple[Source, Fact]:
     page = "notebooks?stage=Attribution" if notebook.is_file() else ""
     files = (root / "reports" / "attribution.json", root / ".git" / "logs" / "HEAD", notebook)
     return cached(source_of, root, report, page, files=files)
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _books(_settings: Settings, url: str, there: bool) -> Any:
+    "The database, whose connections are kept; looked for again when it comes into being."
+    from ml_workbench.page.looks import books  # SQLAlchemy takes its time to load: only where it is needed
+
+    return books(_settings)
+
+
+def books_of(root: Path) -> Any:
+    "The database that the settings name; None where there is none yet."
+    settings = load_settings(root)
+    file = settings.database_url.removeprefix("sqlite:///")
+    return _books(settings, f"{root} {settings.database_url}", (root / file).is_file())
+
+
+def look_of(root: Path) -> Look:
+    "The newest look of the monitors: at production, or at the replay."
+    from ml_workbench.page.looks import last_look
+
+    return last_look(load_settings(root), books_of(root))
+
+
+def unhealthy(root: Path, *, replayed: bool | None = None) -> str:
+    "A line where an amount of a replay, of production, or of either rests on something that is no longer healthy."
+    reports = root / "reports"
+    try:
+        files = (reports / "monitor.json", reports / "replay.json")
+        look = cached(reported, root, files=files) if replayed else look_of(root)
+        if replayed is None and look.report is None:
+            return ""
+        about = look.replayed if replayed is None else replayed
+        return caution_line(caution(look, datetime.now(UTC).replace(tzinfo=None), replayed=about))
+    except WorkbenchError as error:
+        return caution_line(f"Whether what this rests on still holds cannot be read: {error}")
 
 
 def take_away(label: str, make: Callable[[], str], file_name: str, mime: str) -> None:
@@ -220,6 +260,7 @@ ORDER = (
     "Gate",
     "Replay",
     "Attribution",
+    "Monitor",
 )
 
 

@@ -29,6 +29,7 @@ page = st.navigation(
         ],
         "Production": [
             st.Page("views/releases.py", title="Releases"),
+            st.Page("views/health.py", title="Health"),
             st.Page("views/score_card.py", title="Score card"),
         ],
         "Work": [

@@ -8847,6 +8847,21 @@ d = {
                 "ml_workbench/page/blessing.py",
             ),
         },
+        "ml_workbench.page.cases": {
+            "ml_workbench.page.cases.Case": ("page/cases.html#case", "ml_workbench/page/cases.py"),
+            "ml_workbench.page.cases.Case.often": (
+                "page/cases.html#case.often",
+                "ml_workbench/page/cases.py",
+            ),
+            "ml_workbench.page.cases._case_of_check": (
+                "page/cases.html#_case_of_check",
+                "ml_workbench/page/cases.py",
+            ),
+            "ml_workbench.page.cases._loose": ("page/cases.html#_loose", "ml_workbench/page/cases.py"),
+            "ml_workbench.page.cases._shows": ("page/cases.html#_shows", "ml_workbench/page/cases.py"),
+            "ml_workbench.page.cases.case_of": ("page/cases.html#case_of", "ml_workbench/page/cases.py"),
+            "ml_workbench.page.cases.cases_of": ("page/cases.html#cases_of", "ml_workbench/page/cases.py"),
+        },
         "ml_workbench.page.catalogue": {
             "ml_workbench.page.catalogue.Catalogue": (
                 "page/catalogue.html#catalogue",
@@ -9158,6 +9173,50 @@ d = {
             "ml_workbench.page.glossary.term": ("page/glossary.html#term", "ml_workbench/page/glossary.py"),
             "ml_workbench.page.glossary.used": ("page/glossary.html#used", "ml_workbench/page/glossary.py"),
         },
+        "ml_workbench.page.health": {
+            "ml_workbench.page.health.Stake": ("page/health.html#stake", "ml_workbench/page/health.py"),
+            "ml_workbench.page.health.View": ("page/health.html#view", "ml_workbench/page/health.py"),
+            "ml_workbench.page.health.View.mark": (
+                "page/health.html#view.mark",
+                "ml_workbench/page/health.py",
+            ),
+            "ml_workbench.page.health._planted": ("page/health.html#_planted", "ml_workbench/page/health.py"),
+            "ml_workbench.page.health._tiles": ("page/health.html#_tiles", "ml_workbench/page/health.py"),
+            "ml_workbench.page.health._worst": ("page/health.html#_worst", "ml_workbench/page/health.py"),
+            "ml_workbench.page.health.advice_of": (
+                "page/health.html#advice_of",
+                "ml_workbench/page/health.py",
+            ),
+            "ml_workbench.page.health.caution": ("page/health.html#caution", "ml_workbench/page/health.py"),
+            "ml_workbench.page.health.headline": ("page/health.html#headline", "ml_workbench/page/health.py"),
+            "ml_workbench.page.health.programme": (
+                "page/health.html#programme",
+                "ml_workbench/page/health.py",
+            ),
+            "ml_workbench.page.health.stake_of": ("page/health.html#stake_of", "ml_workbench/page/health.py"),
+            "ml_workbench.page.health.view_of": ("page/health.html#view_of", "ml_workbench/page/health.py"),
+        },
+        "ml_workbench.page.looks": {
+            "ml_workbench.page.looks.Look": ("page/looks.html#look", "ml_workbench/page/looks.py"),
+            "ml_workbench.page.looks.Look.days": ("page/looks.html#look.days", "ml_workbench/page/looks.py"),
+            "ml_workbench.page.looks.Look.end": ("page/looks.html#look.end", "ml_workbench/page/looks.py"),
+            "ml_workbench.page.looks.Look.replayed": (
+                "page/looks.html#look.replayed",
+                "ml_workbench/page/looks.py",
+            ),
+            "ml_workbench.page.looks._ago": ("page/looks.html#_ago", "ml_workbench/page/looks.py"),
+            "ml_workbench.page.looks.acknowledged": (
+                "page/looks.html#acknowledged",
+                "ml_workbench/page/looks.py",
+            ),
+            "ml_workbench.page.looks.books": ("page/looks.html#books", "ml_workbench/page/looks.py"),
+            "ml_workbench.page.looks.last_look": ("page/looks.html#last_look", "ml_workbench/page/looks.py"),
+            "ml_workbench.page.looks.moment": ("page/looks.html#moment", "ml_workbench/page/looks.py"),
+            "ml_workbench.page.looks.newest": ("page/looks.html#newest", "ml_workbench/page/looks.py"),
+            "ml_workbench.page.looks.recorded": ("page/looks.html#recorded", "ml_workbench/page/looks.py"),
+            "ml_workbench.page.looks.reported": ("page/looks.html#reported", "ml_workbench/page/looks.py"),
+            "ml_workbench.page.looks.unseen": ("page/looks.html#unseen", "ml_workbench/page/looks.py"),
+        },
         "ml_workbench.page.lookup": {
             "ml_workbench.page.lookup.Case": ("page/lookup.html#case", "ml_workbench/page/lookup.py"),
             "ml_workbench.page.lookup.Entry": ("page/lookup.html#entry", "ml_workbench/page/lookup.py"),
@@ -9189,6 +9248,51 @@ d = {
             "ml_workbench.page.lookup.meanings": ("page/lookup.html#meanings", "ml_workbench/page/lookup.py"),
             "ml_workbench.page.lookup.told": ("page/lookup.html#told", "ml_workbench/page/lookup.py"),
             "ml_workbench.page.lookup.usual": ("page/lookup.html#usual", "ml_workbench/page/lookup.py"),
+        },
+        "ml_workbench.page.monitors": {
+            "ml_workbench.page.monitors.Line": ("page/monitors.html#line", "ml_workbench/page/monitors.py"),
+            "ml_workbench.page.monitors.Line.sign": (
+                "page/monitors.html#line.sign",
+                "ml_workbench/page/monitors.py",
+            ),
+            "ml_workbench.page.monitors.Said": ("page/monitors.html#said", "ml_workbench/page/monitors.py"),
+            "ml_workbench.page.monitors.Trend": ("page/monitors.html#trend", "ml_workbench/page/monitors.py"),
+            "ml_workbench.page.monitors.Trend.bad": (
+                "page/monitors.html#trend.bad",
+                "ml_workbench/page/monitors.py",
+            ),
+            "ml_workbench.page.monitors._course": (
+                "page/monitors.html#_course",
+                "ml_workbench/page/monitors.py",
+            ),
+            "ml_workbench.page.monitors._lead": ("page/monitors.html#_lead", "ml_workbench/page/monitors.py"),
+            "ml_workbench.page.monitors._least": (
+                "page/monitors.html#_least",
+                "ml_workbench/page/monitors.py",
+            ),
+            "ml_workbench.page.monitors._said": ("page/monitors.html#_said", "ml_workbench/page/monitors.py"),
+            "ml_workbench.page.monitors.amount": (
+                "page/monitors.html#amount",
+                "ml_workbench/page/monitors.py",
+            ),
+            "ml_workbench.page.monitors.line_of": (
+                "page/monitors.html#line_of",
+                "ml_workbench/page/monitors.py",
+            ),
+            "ml_workbench.page.monitors.lines_of": (
+                "page/monitors.html#lines_of",
+                "ml_workbench/page/monitors.py",
+            ),
+            "ml_workbench.page.monitors.short": ("page/monitors.html#short", "ml_workbench/page/monitors.py"),
+            "ml_workbench.page.monitors.since": ("page/monitors.html#since", "ml_workbench/page/monitors.py"),
+            "ml_workbench.page.monitors.trend_of": (
+                "page/monitors.html#trend_of",
+                "ml_workbench/page/monitors.py",
+            ),
+            "ml_workbench.page.monitors.trends_of": (
+                "page/monitors.html#trends_of",
+                "ml_workbench/page/monitors.py",
+            ),
         },
         "ml_workbench.page.panels": {
             "ml_workbench.page.panels._line_row": (
@@ -9460,6 +9564,28 @@ d = {
                 "page/score_card.html#view_of",
                 "ml_workbench/page/score_card.py",
             ),
+        },
+        "ml_workbench.page.signs": {
+            "ml_workbench.page.signs._evidence": ("page/signs.html#_evidence", "ml_workbench/page/signs.py"),
+            "ml_workbench.page.signs._heights": ("page/signs.html#_heights", "ml_workbench/page/signs.py"),
+            "ml_workbench.page.signs._mark": ("page/signs.html#_mark", "ml_workbench/page/signs.py"),
+            "ml_workbench.page.signs._remedy": ("page/signs.html#_remedy", "ml_workbench/page/signs.py"),
+            "ml_workbench.page.signs.answer": ("page/signs.html#answer", "ml_workbench/page/signs.py"),
+            "ml_workbench.page.signs.card": ("page/signs.html#card", "ml_workbench/page/signs.py"),
+            "ml_workbench.page.signs.cards": ("page/signs.html#cards", "ml_workbench/page/signs.py"),
+            "ml_workbench.page.signs.caution_line": (
+                "page/signs.html#caution_line",
+                "ml_workbench/page/signs.py",
+            ),
+            "ml_workbench.page.signs.course": ("page/signs.html#course", "ml_workbench/page/signs.py"),
+            "ml_workbench.page.signs.multiples": ("page/signs.html#multiples", "ml_workbench/page/signs.py"),
+            "ml_workbench.page.signs.opening": ("page/signs.html#opening", "ml_workbench/page/signs.py"),
+            "ml_workbench.page.signs.row": ("page/signs.html#row", "ml_workbench/page/signs.py"),
+            "ml_workbench.page.signs.rows": ("page/signs.html#rows", "ml_workbench/page/signs.py"),
+            "ml_workbench.page.signs.small": ("page/signs.html#small", "ml_workbench/page/signs.py"),
+            "ml_workbench.page.signs.state": ("page/signs.html#state", "ml_workbench/page/signs.py"),
+            "ml_workbench.page.signs.strip": ("page/signs.html#strip", "ml_workbench/page/signs.py"),
+            "ml_workbench.page.signs.tiles": ("page/signs.html#tiles", "ml_workbench/page/signs.py"),
         },
         "ml_workbench.page.standings": {
             "ml_workbench.page.standings.Amount": (

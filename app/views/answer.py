@@ -4,7 +4,7 @@ from pathlib import Path
 
 import approving
 import streamlit as st
-from common import explained, project, read_charter, report_of, sources_of, style, take_away
+from common import explained, project, read_charter, report_of, sources_of, style, take_away, unhealthy
 
 from ml_workbench.page import panels
 from ml_workbench.page.earned import Report, Source, rests_on
@@ -44,7 +44,8 @@ with explained("Nothing has been earned yet", more=promised(root)):
     found = rests_on(report, commit)
     approved = approving.shown(root, report)
     st.html(
-        f"{panels.opening(report, source, charter.title)}{approved}{panels.conclusion(report, 'forecast')}"
+        f"{panels.opening(report, source, charter.title)}{unhealthy(root, replayed=report.replayed)}"
+        f"{approved}{panels.conclusion(report, 'forecast')}"
     )
     approving.form(root, report)
     files(report, source, found, charter, approved)

@@ -19,6 +19,7 @@ from common import (
     read_charter,
     table,
     tiles,
+    unhealthy,
     warning,
 )
 
@@ -229,6 +230,7 @@ with explained():
     root = project()
     charter, answer = read_charter(root), answer_of(root)
     blessing = blessing_of(root, answer.chosen)
+    above = st.container()
     proposal(answer, charter, blessing)
     with st.expander("How the ways of choosing compare"):
         comparison(answer)
@@ -238,3 +240,4 @@ with explained():
     with right:
         assumptions(answer)
     rests_on(answer, charter, root)
+    above.html(unhealthy(root))  # last: it asks the database, and the page is there already

@@ -9,7 +9,7 @@ __all__ = ["TERMS", "term", "explained", "used"]
 import re
 from html import escape
 
-# %% ../../nbs/page/glossary.ipynb #b216a161
+# %% ../../nbs/page/glossary.ipynb #41284112
 TERMS = {
     "interval": "The range that would hold the true figure 95 times in 100, were the experiment repeated.",
     "holdout": "Those who are never treated, drawn at random, so that the whole programme can be judged.",
@@ -32,6 +32,11 @@ TERMS = {
     "effective": "As many equally weighted units would give the same precision.",
     "Qini": "How much gain is found when those come first whom a ranking puts first, beyond what a random order finds (Radcliffe, 2007).",
     "p": "How often chance alone would give a difference at least so large.",
+    "PSI": "How far a distribution has moved: the difference of its shares, each weighted by the logarithm of their ratio. Below 0.1 little, above 0.25 much.",
+    "KS": "The largest difference between two cumulative distributions: 0 where they are the same, 1 where they do not meet (Kolmogorov and Smirnov).",
+    "skew": "What is served differs from what training would have computed for the same moment.",
+    "drift": "Those who come, or what they do, are no longer as they were in training.",
+    "staleness": "How long ago something was made that changes with time.",
     "matured": "Whose time in the experiment is over, so that all of their outcomes are known.",
 }  # fmt: skip
 
