@@ -9949,10 +9949,6 @@ d = {
                 "serve/counting.html#counting._add",
                 "ml_workbench/serve/counting.py",
             ),
-            "ml_workbench.serve.counting.Counting._read": (
-                "serve/counting.html#counting._read",
-                "ml_workbench/serve/counting.py",
-            ),
             "ml_workbench.serve.counting.Counting._standing": (
                 "serve/counting.html#counting._standing",
                 "ml_workbench/serve/counting.py",
@@ -9996,6 +9992,10 @@ d = {
             ),
             "ml_workbench.serve.counting._put": (
                 "serve/counting.html#_put",
+                "ml_workbench/serve/counting.py",
+            ),
+            "ml_workbench.serve.counting._read": (
+                "serve/counting.html#_read",
                 "ml_workbench/serve/counting.py",
             ),
             "ml_workbench.serve.counting._terms": (
@@ -10184,10 +10184,6 @@ d = {
                 "serve/delivery.html#delivery.__repr__",
                 "ml_workbench/serve/delivery.py",
             ),
-            "ml_workbench.serve.delivery.Delivery._bring": (
-                "serve/delivery.html#delivery._bring",
-                "ml_workbench/serve/delivery.py",
-            ),
             "ml_workbench.serve.delivery.Delivery._transact": (
                 "serve/delivery.html#delivery._transact",
                 "ml_workbench/serve/delivery.py",
@@ -10210,6 +10206,14 @@ d = {
             ),
             "ml_workbench.serve.delivery.Refused": (
                 "serve/delivery.html#refused",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery._brought": (
+                "serve/delivery.html#_brought",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery._noted": (
+                "serve/delivery.html#_noted",
                 "ml_workbench/serve/delivery.py",
             ),
             "ml_workbench.serve.delivery._written": (
