@@ -158,7 +158,7 @@ def shipped(folder: Path, count: int, rounds: int) -> bool:
         for what in ("without features", "with 95 features"):
             speeds: dict[str, list[float]] = {PLAIN: [], COUNTING: []}
             memory = 0.0
-            for turn in range(rounds):
+            for _ in range(rounds):
                 for code in speeds:
                     with database(kind, Path(tempfile.mkdtemp(dir=folder))) as url:
                         place = Place(Path(tempfile.mkdtemp(dir=folder)), url)

@@ -13037,10 +13037,6 @@ d = {
                 "serve/counting.html#counting._add",
                 "ml_workbench/serve/counting.py",
             ),
-            "ml_workbench.serve.counting.Counting._read": (
-                "serve/counting.html#counting._read",
-                "ml_workbench/serve/counting.py",
-            ),
             "ml_workbench.serve.counting.Counting._standing": (
                 "serve/counting.html#counting._standing",
                 "ml_workbench/serve/counting.py",
@@ -13084,6 +13080,10 @@ d = {
             ),
             "ml_workbench.serve.counting._put": (
                 "serve/counting.html#_put",
+                "ml_workbench/serve/counting.py",
+            ),
+            "ml_workbench.serve.counting._read": (
+                "serve/counting.html#_read",
                 "ml_workbench/serve/counting.py",
             ),
             "ml_workbench.serve.counting._terms": (
@@ -13272,10 +13272,6 @@ d = {
                 "serve/delivery.html#delivery.__repr__",
                 "ml_workbench/serve/delivery.py",
             ),
-            "ml_workbench.serve.delivery.Delivery._bring": (
-                "serve/delivery.html#delivery._bring",
-                "ml_workbench/serve/delivery.py",
-            ),
             "ml_workbench.serve.delivery.Delivery._transact": (
                 "serve/delivery.html#delivery._transact",
                 "ml_workbench/serve/delivery.py",
@@ -13298,6 +13294,14 @@ d = {
             ),
             "ml_workbench.serve.delivery.Refused": (
                 "serve/delivery.html#refused",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery._brought": (
+                "serve/delivery.html#_brought",
+                "ml_workbench/serve/delivery.py",
+            ),
+            "ml_workbench.serve.delivery._noted": (
+                "serve/delivery.html#_noted",
                 "ml_workbench/serve/delivery.py",
             ),
             "ml_workbench.serve.delivery._written": (

@@ -217,7 +217,7 @@ def _now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-# %% ../../nbs/serve/batch.ipynb #47eb2385
+# %% ../../nbs/serve/batch.ipynb #4fd64b30
 def score(
     order: Order,
     settings: Settings,
@@ -263,6 +263,7 @@ def score(
         engine.dispose()
 
 
+# %% ../../nbs/serve/batch.ipynb #80d1ac09
 def _waiting(
     settings: Settings, experiment: str, as_of: datetime, terms: Terms, say: Callable[[str], Any]
 ) -> Waiting:

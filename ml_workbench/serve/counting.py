@@ -142,11 +142,12 @@ def _columns(known: Known, release: str) -> tuple[str, ...] | None:
         return None
 
 
-# %% ../../nbs/serve/counting.ipynb #3ba34dbf
+# %% ../../nbs/serve/counting.ipynb #a4cce3aa
 FEW, LATELY = 16, " lately"  # decisions in the small row, and what its source is called
 DAYS = 8  # rows remembered
 
 
+# %% ../../nbs/serve/counting.ipynb #5c5bf612
 class Counting:
     "Keeps the summaries of a source."
 
@@ -203,21 +204,11 @@ class Counting:
         known = self._remembered.setdefault(key, {})
         believed = all(count.measure is measure for count in known.values())
         if not believed or stands != {source: count.decisions for source, count in known.items()}:
-            known = self._remembered[key] = self._read(connection, asked, measure)
+            known = self._remembered[key] = _read(self, connection, asked, measure)
         return known
 
-    def _read(self, connection: sa.Connection, asked: Sequence[Any], measure: Measure) -> dict[str, Count]:
-        "Rows out of the table; what cannot be read is left as it is, and counting goes on beside it."
-        rows = connection.execute(sa.select(_SUMMARIES.c.source, _SUMMARIES.c.summary).where(*asked)).all()
-        try:
-            return {source: Count(measure, tally_from(summary)) for source, summary in rows}
-        except ReleaseError as error:
-            self.source = f"{self.source}-{secrets.token_hex(3)}"
-            self.say("a summary cannot be read", level="error", reason=str(error), counted_as=self.source)
-            return {}
 
-
-# %% ../../nbs/serve/counting.ipynb #b9f15296
+# %% ../../nbs/serve/counting.ipynb #a4c39412
 _SUMMARIES = table_of("summaries")
 
 
@@ -225,6 +216,19 @@ def _mine(key: Key, source: str | None = None) -> list[sa.ColumnElement[bool]]:
     "Which rows are meant."
     whole = key._asdict() | ({} if source is None else {"source": source})
     return [_SUMMARIES.c[name] == value for name, value in whole.items()]
+
+
+def _read(
+    counting: Counting, connection: sa.Connection, asked: Sequence[Any], measure: Measure
+) -> dict[str, Count]:
+    "Rows out of the table; what cannot be read is left as it is, and counting goes on beside it."
+    rows = connection.execute(sa.select(_SUMMARIES.c.source, _SUMMARIES.c.summary).where(*asked)).all()
+    try:
+        return {source: Count(measure, tally_from(summary)) for source, summary in rows}
+    except ReleaseError as error:
+        counting.source = f"{counting.source}-{secrets.token_hex(3)}"
+        counting.say("a summary cannot be read", level="error", reason=str(error), counted_as=counting.source)
+        return {}
 
 
 def _put(connection: sa.Connection, key: Key, source: str, count: Count, stands: bool) -> None:

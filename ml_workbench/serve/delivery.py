@@ -78,7 +78,7 @@ def attentive(
     return engine
 
 
-# %% ../../nbs/serve/delivery.ipynb #78449b32
+# %% ../../nbs/serve/delivery.ipynb #968b0d13
 class Delivery:
     "Brings records to one database."
 
@@ -105,7 +105,7 @@ class Delivery:
     ) -> list[Refused]:  # those that are not in the database, and why
         "Bring all records that fit; raises `DatabaseAway`, and then they may be sent again."
         try:
-            return self._bring(gathered(records), records, range(len(records)))
+            return _brought(self, gathered(records), records, range(len(records)))
         except DatabaseAway:
             raise
         except RecordError:
@@ -114,36 +114,15 @@ class Delivery:
             ]
         good = sorted({*range(len(records))} - {each.index for each in refused})
         fitting = [records[index] for index in good]
-        return sorted([*refused, *self._bring(gathered(fitting), fitting, good)])
+        return sorted([*refused, *_brought(self, gathered(fitting), fitting, good)])
 
     def ping(self) -> None:
         "Ask whether the database would take records; raises `DatabaseAway`."
         self._transact({}, ask="SELECT 1 FROM served LIMIT 1")
 
-    def note(
-        self,
-        table: str,
-        rows: Sequence[Mapping[str, Any]],  # whose keys are new
-    ) -> None:
-        "Write something down that is no decision; raises `DatabaseAway`."
-        try:
-            with transaction(self.engine) as connection:
-                connection.execute(table_of(table).insert(), rows)
-        except RecordError as error:
-            self.engine.dispose()
-            raise DatabaseAway(str(error)) from None
-
-    def _bring(
-        self, columns: dict[str, list[Values]], records: Sequence[bytes], index: Sequence[int]
-    ) -> list[Refused]:
-        said = self._transact(columns) if columns else None
-        if said is None:
-            return []
-        if len(records) == 1:
-            return [Refused(index[0], said)]
-        half = len(records) // 2
-        parts = ((records[:half], index[:half]), (records[half:], index[half:]))
-        return [each for some, places in parts for each in self._bring(gathered(some), some, places)]
+    def note(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        "Write something down that is no decision, under keys that are new; raises `DatabaseAway`."
+        _noted(self, table, rows)
 
     def _transact(self, columns: dict[str, list[Values]], *, ask: str = "") -> str | None:
         "One transaction; what is said against the records, None when they are in."
@@ -158,8 +137,8 @@ class Delivery:
                 return str(error)
             self.engine.dispose()
             raise DatabaseAway(str(error)) from None
-        rows = sum(len(each[0]) for name, each in columns.items() if name != UNKEPT)
-        self.given, self.new = self.given + rows, self.new + new
+        self.given += sum(len(each[0]) for name, each in columns.items() if name != UNKEPT)
+        self.new += new
         self.arrived(columns)
         return None
 
@@ -168,7 +147,30 @@ class Delivery:
         self.engine.dispose()
 
 
-# %% ../../nbs/serve/delivery.ipynb #b9406ea2
+# %% ../../nbs/serve/delivery.ipynb #31c99340
+def _brought(
+    delivery: Delivery, columns: dict[str, list[Values]], records: Sequence[bytes], index: Sequence[int]
+) -> list[Refused]:
+    said = delivery._transact(columns) if columns else None
+    if said is None:
+        return []
+    if len(records) == 1:
+        return [Refused(index[0], said)]
+    half = len(records) // 2
+    parts = ((records[:half], index[:half]), (records[half:], index[half:]))
+    return [each for some, places in parts for each in _brought(delivery, gathered(some), some, places)]
+
+
+def _noted(delivery: Delivery, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    "Write rows whose keys are new."
+    try:
+        with transaction(delivery.engine) as connection:
+            connection.execute(table_of(table).insert(), rows)
+    except RecordError as error:
+        delivery.engine.dispose()
+        raise DatabaseAway(str(error)) from None
+
+
 def _written(
     delivery: Delivery, connection: sa.Connection, name: str, columns: Mapping[str, list[Values]]
 ) -> int:

@@ -105,7 +105,7 @@ def read_status(
         return None
 
 
-# %% ../../nbs/serve/shipping.ipynb #0d6a6762
+# %% ../../nbs/serve/shipping.ipynb #4974ed4d
 LOCK = "shipping.lock"
 PING = 2.0  # seconds after which a database that was given nothing is asked whether it is there
 MINUTE = 60.0  # seconds from one line on how the processes fare to the next
@@ -124,6 +124,7 @@ def named(
     return name
 
 
+# %% ../../nbs/serve/shipping.ipynb #7e7a1b24
 class Shipper:
     "Brings what is in a folder to a database, step by step."
 

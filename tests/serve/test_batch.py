@@ -11,6 +11,7 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import orjson
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -42,12 +43,13 @@ from ml_workbench.serve import batch as batches
 from ml_workbench.serve.batch import Order, Run, score
 from ml_workbench.serve.deciding import Decider, Way
 from ml_workbench.serve.everybody import Everybody, decide_all, handed_over
-from ml_workbench.serve.following import resting_units
 from ml_workbench.serve.live import live
 from ml_workbench.serve.online import read_online
 from ml_workbench.serve.records import Records
 from ml_workbench.serve.refreshing import refresh
 from ml_workbench.serve.requests import Question
+from ml_workbench.serve.resting import resting_units
+from ml_workbench.serve.spool import Spool
 from ml_workbench.serve.targets import SCORES
 from tests.serve.shop import (
     MONDAY,
@@ -98,11 +100,11 @@ def decisions(settings, target: str = "results") -> pd.DataFrame:
 
 
 def records(settings) -> dict[str, list[dict]]:
-    "All records, without the times of the clock."
+    "All records, without the times of the clock, and without how each run fared."
     clock = {"served": {"at"}, "batches": {"started_at", "finished_at", "details"}, "ledger": {"at"}}
     found = {}
     with Records(settings.database_url, root=settings.root) as opened:
-        for name in TABLES.tables:
+        for name in [each for each in TABLES.tables if each != "operations"]:
             rows = opened.read(name).to_pylist()
             found[name] = [{key: row[key] for key in row if key not in clock.get(name, ())} for row in rows]
     return found
@@ -444,6 +446,34 @@ def test_a_release_named_by_hand_decides_for_everybody_but_the_holdout(shop):
     assert ran.line == 0 and ran.release == release and set(rows["arm"]) == {"champion", "holdout"}
     assert set(rows["experiment"]) == {"letters-champion"} and set(rows["model"].dropna()) == {release}
     assert not [row for row in records(shop)["served"] if row["experiment"] == "letters-1"]
+
+
+def test_every_run_that_did_something_writes_how_it_fared(shop):
+    ran = [run(shop), run(shop), run(shop, again=True)]
+    with Records(shop.database_url, root=shop.root) as opened:
+        lines = opened.read("operations").to_pylist()
+    assert [each.done for each in ran] == [True, False, True] and len(lines) == 2
+    for line in lines:
+        assert (line["kind"], line["release"], line["decisions"]) == ("batch", ran[0].release, ran[0].units)
+        assert line["seconds"] > 0 and line["memory_mb"] > 10 and line["p50_ms"] is line["waiting"] is None
+
+
+def test_a_batch_says_what_waits_and_lets_those_rest_who_were_listed_in_it(shop):
+    told, folder = [], shop.root / shop.spool_dir
+    run(shop, target="first")
+    first = decisions(shop, "first")
+    listed = [str(unit) for unit in first.loc[first["listed"] & (first["policy"] == "proposed"), "unit"]]
+    at = (MONDAY - timedelta(days=1)).isoformat(" ", "microseconds")
+    rows = [
+        {"experiment": "letters-1", "policy": "proposed", "unit": unit, "as_of": at, "listed": True}
+        for unit in listed
+    ]
+    with Spool(folder, limit_bytes=1 << 24, fsync_ms=20) as spool:
+        spool.append(orjson.dumps({"predictions": rows}))
+    run(shop, target="later", step=told.append)
+    later = decisions(shop, "later").set_index("unit")
+    assert listed and not later.loc[listed, "listed"].any()
+    assert [each for each in told if each.startswith("1 records wait in this machine's spool")]
 
 
 def test_only_the_hash_of_features_is_kept_where_settings_say_so(shop):

@@ -1,6 +1,7 @@
 """What is counted of decisions as they come is what would have been counted of all of them at once."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ DECISION = st.tuples(
 DECISIONS = st.lists(DECISION, max_size=12)
 
 
-def count_of(rows: list[list], decided: list[tuple] = [], measure: Measure = MEASURE) -> Count:
+def count_of(rows: list[list], decided: Sequence[tuple] = (), measure: Measure = MEASURE) -> Count:
     count = Count(measure)
     count.features(NAMES, [orjson.dumps(row).decode() for row in rows])
     count.decided(*(zip(*decided) if decided else [()] * 4))
