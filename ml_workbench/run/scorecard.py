@@ -177,10 +177,13 @@ def score_card(
     context.exit(0 if well else 1)
 
 
-# %% ../../nbs/run/scorecard.ipynb #63f94528
+# %% ../../nbs/run/scorecard.ipynb #f7f46a5e
 @click.group()
 def review() -> None:
-    """Record who looked at the plan and the specification of the model, and at which state of it."""
+    """Record who looked at the plan and the specification of the model, and at which state of it.
+
+    Example: ml-workbench review list
+    """
 
 
 @review.command("add")
