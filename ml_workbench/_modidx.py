@@ -7844,6 +7844,24 @@ d = {
                 "ml_workbench/monitor/quality.py",
             ),
         },
+        "ml_workbench.monitor.questions": {
+            "ml_workbench.monitor.questions.Question": (
+                "monitor/questions.html#question",
+                "ml_workbench/monitor/questions.py",
+            ),
+            "ml_workbench.monitor.questions.Question.name": (
+                "monitor/questions.html#question.name",
+                "ml_workbench/monitor/questions.py",
+            ),
+            "ml_workbench.monitor.questions._watched": (
+                "monitor/questions.html#_watched",
+                "ml_workbench/monitor/questions.py",
+            ),
+            "ml_workbench.monitor.questions.named_tests": (
+                "monitor/questions.html#named_tests",
+                "ml_workbench/monitor/questions.py",
+            ),
+        },
         "ml_workbench.monitor.reading": {
             "ml_workbench.monitor.reading.Inputs": (
                 "monitor/reading.html#inputs",
@@ -8395,14 +8413,6 @@ d = {
                 "monitor/scorecard.html#card.weakest",
                 "ml_workbench/monitor/scorecard.py",
             ),
-            "ml_workbench.monitor.scorecard.Question": (
-                "monitor/scorecard.html#question",
-                "ml_workbench/monitor/scorecard.py",
-            ),
-            "ml_workbench.monitor.scorecard.Question.name": (
-                "monitor/scorecard.html#question.name",
-                "ml_workbench/monitor/scorecard.py",
-            ),
             "ml_workbench.monitor.scorecard._lowered": (
                 "monitor/scorecard.html#_lowered",
                 "ml_workbench/monitor/scorecard.py",
@@ -8413,10 +8423,6 @@ d = {
             ),
             "ml_workbench.monitor.scorecard._plain": (
                 "monitor/scorecard.html#_plain",
-                "ml_workbench/monitor/scorecard.py",
-            ),
-            "ml_workbench.monitor.scorecard._watched": (
-                "monitor/scorecard.html#_watched",
                 "ml_workbench/monitor/scorecard.py",
             ),
             "ml_workbench.monitor.scorecard.answered": (
@@ -8441,10 +8447,6 @@ d = {
             ),
             "ml_workbench.monitor.scorecard.from_json": (
                 "monitor/scorecard.html#from_json",
-                "ml_workbench/monitor/scorecard.py",
-            ),
-            "ml_workbench.monitor.scorecard.named_tests": (
-                "monitor/scorecard.html#named_tests",
                 "ml_workbench/monitor/scorecard.py",
             ),
             "ml_workbench.monitor.scorecard.record": (

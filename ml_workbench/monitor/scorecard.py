@@ -4,18 +4,10 @@
 
 # %% auto #0
 __all__ = [
-    "SECTIONS",
     "BANDS",
-    "DATA",
-    "MODEL",
-    "INFRASTRUCTURE",
-    "MONITORING",
-    "CARD",
     "RECORD",
     "LOCAL",
     "band",
-    "Question",
-    "named_tests",
     "Answer",
     "Card",
     "answered",
@@ -27,7 +19,7 @@ __all__ = [
     "fallen",
 ]
 
-# %% ../../nbs/monitor/scorecard.ipynb #018713cb
+# %% ../../nbs/monitor/scorecard.ipynb #57c31b74
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -36,39 +28,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ml_workbench.monitor.proofs import (
-    Monitored,
-    Passed,
-    Proof,
-    Reported,
-    affordable,
-    ageing,
-    beneficial,
-    came_true,
-    canaried,
-    gate,
-    grouped,
-    inclusive,
-    private,
-    promises,
-    reviewed,
-    rolled_back,
-    simplest,
-    tuned,
-    whole_pipeline,
-)  # fmt: skip
-
 from ..plan.errors import MonitorError
 from ..plan.files import read_json, write_json
 from .evidence import Archive, Evidence, moment
+from .questions import CARD, SECTIONS, Question
 
-# %% ../../nbs/monitor/scorecard.ipynb #b4be88f3
-SECTIONS = {
-    "data": "Data",
-    "model": "Model",
-    "infrastructure": "Infrastructure",
-    "monitoring": "Monitoring",
-}
+# %% ../../nbs/monitor/scorecard.ipynb #e581d798
 BANDS = (  # from which score on
     (0.0, "a research project rather than a production system"),
     (
@@ -87,192 +52,6 @@ def band(
 ) -> str:
     "What a score means, in the words of the paper."
     return [words for least, words in BANDS if score >= least][-1]
-
-
-# %% ../../nbs/monitor/scorecard.ipynb #646688d0
-@dataclass(frozen=True)
-class Question:
-    "One of the 28 tests."
-
-    section: str  # one of SECTIONS
-    number: int  # in it, from 1
-    text: str  # as the paper says it
-    proofs: tuple[Proof, ...]
-    also: tuple[Proof, ...] = ()  # shown where there is something to show
-
-    @property
-    def name(self) -> str:
-        "Like 'Data 5'."
-        return f"{SECTIONS[self.section]} {self.number}"
-
-
-# %% ../../nbs/monitor/scorecard.ipynb #f3a93687
-DATA = (
-    Question("data", 1, "Feature expectations are captured in a schema", (
-        Reported("reports/data.json", "checks", promises),
-        Passed("tests/data/test_contracts.py", "a broken promise names table, column, rule, count and rows, and stops the run"),
-        Passed("tests/data/test_features.py::test_the_engine_refuses_what_does_not_fit_the_tables", "a feature that the tables do not bear is refused"),
-    )),
-    Question("data", 2, "All features are beneficial", (
-        Reported("reports/diagnosis.json", "ablation", beneficial),
-        Passed("tests/examine/test_refits.py::test_the_family_that_matters_earns_its_keep_and_noise_does_not", "a family of noise is found out"),
-    )),
-    Question("data", 3, "No feature's cost is too much", (
-        Reported("state/feature_costs.json", "milliseconds", affordable),
-        Passed("tests/data/test_features.py::test_costs_cover_every_feature", "every feature is timed"),
-    )),
-    Question("data", 4, "Features adhere to meta-level requirements", (
-        Reported("reports/gate.json", "leaks", gate("leaks", "leaks_checked")),
-        Passed("tests/data/test_features.py::test_no_future_event_changes_a_value", "no feature sees the future"),
-        Passed("tests/data/test_definitions.py", "every feature is explained, and is what its declaration says"),
-    )),
-    Question("data", 5, "The data pipeline has appropriate privacy controls", (
-        private,
-        Passed("tests/data/test_sensitivity.py", "columns about people are found behind aliases, formulas and stars"),
-        Passed("tests/serve/test_service.py::test_nothing_secret_stands_in_the_log", "nothing secret stands in the log"),
-    )),
-    Question("data", 6, "New features can be added quickly", (
-        Passed("tests/data/test_new_feature.py::test_a_new_feature_is_one_line_and_is_there_in_training_in_a_batch_and_online", "one line of declaration brings a feature to training, batch and online table", seconds=30),
-    )),
-    Question("data", 7, "All input feature code is tested", (
-        Passed("tests/data/test_features.py", "values are those of the definition, for any events at any times"),
-        Passed("tests/data/test_features_stage.py", "the stage writes what was declared, the same bytes again"),
-        Passed("tests/data/test_outcomes.py", "so are outcomes"),
-    )),
-)  # fmt: skip
-
-# %% ../../nbs/monitor/scorecard.ipynb #6787a702
-MODEL = (
-    Question("model", 1, "Model specs are reviewed and submitted", (reviewed,)),
-    Question("model", 2, "Offline and online metrics correlate", (Reported("reports/attribution.json", "money", came_true),)),
-    Question("model", 3, "All hyperparameters have been tuned", (
-        Reported("reports/tuned.json", "candidates", tuned),
-        Passed("tests/model/test_tuning.py", "the search finds better, goes on where it stopped, and sees no row that it is judged by"),
-    )),
-    Question("model", 4, "The impact of model staleness is known", (
-        Reported("reports/diagnosis.json", "staleness", ageing),
-        Passed("tests/examine/test_refits.py::test_where_the_world_has_turned_an_older_model_loses_money_beyond_doubt", "where the world has turned, an older model is found to lose money"),
-    )),
-    Question("model", 5, "A simpler model is not better", (
-        Reported("reports/evaluation.json", "parsimony", simplest),
-        Passed("tests/model/test_parsimony.py", "a lead within the noise is not worth the complexity"),
-    )),
-    Question("model", 6, "Quality is sufficient on important data slices", (
-        Reported("reports/diagnosis.json", "slices", grouped),
-        Reported("reports/gate.json", "slices", gate("slices")),
-        Passed("tests/examine/test_slices.py", "a group that the model serves badly is flagged, and no other"),
-    )),
-    Question("model", 7, "The model is tested for considerations of inclusion", (
-        Reported("reports/diagnosis.json", "fairness", inclusive),
-        Passed("tests/examine/test_fairness.py", "a real gap between groups is told from one that chance makes"),
-    )),
-)  # fmt: skip
-
-# %% ../../nbs/monitor/scorecard.ipynb #0047b9c2
-INFRASTRUCTURE = (
-    Question("infrastructure", 1, "Training is reproducible", (
-        Passed("tests/repository/test_reproduction.py::test_running_again_has_nothing_to_do", "the pipeline has nothing to do when it runs again"),
-        Passed("tests/repository/test_reproduction.py::test_notebooks_run_by_hand_write_the_same_bytes_as_the_pipeline", "notebooks run by hand write the same bytes"),
-        Passed("tests/model/test_candidates.py::test_fitting_twice_gives_the_same_scores_to_the_last_digit", "fitting twice gives the same model"),
-    )),
-    Question("infrastructure", 2, "Model specs are unit tested", (
-        Passed("tests/model/test_candidates.py", "every candidate keeps to its specification"),
-        Passed("tests/model/test_estimators.py", "so do the estimators that are our own"),
-        Passed("tests/model/test_signature.py", "a model is fed what its signature says"),
-    )),
-    Question("infrastructure", 3, "The ML pipeline is integration tested", (
-        whole_pipeline,
-        Passed("tests/model/test_gate_stage.py", "from snapshots to the gate's verdict"),
-        Passed("tests/experiment/test_attribution_stage.py", "from a replay to the money"),
-        Passed("tests/deploy/test_operations.py::test_the_first_deployment_is_as_written", "from a blessed model to an answer over HTTP"),
-    )),
-    Question("infrastructure", 4, "Model quality is validated before serving", (
-        Reported("reports/gate.json", "verdict", gate()),
-        Passed("tests/release/test_building.py::test_a_vetoed_model_is_refused_with_the_reasons", "a vetoed model is not released"),
-        Passed("tests/model/test_gate.py", "each check alone vetoes"),
-    )),
-    Question("infrastructure", 5, "The model is debuggable", (
-        Passed("tests/monitor/test_explaining.py", "a decision is scored again exactly, with what it was fed then and now"),
-        Passed("tests/examine/test_explanation.py", "contributions add up to the score"),
-    )),
-    Question("infrastructure", 6, "Models are canaried before serving", (
-        canaried,
-        Reported("reports/gate.json", "file", gate("file", "golden")),
-        Passed("tests/serve/test_routing.py::test_ramping_up_and_down_never_moves_a_unit_between_arms", "a ramp lets more units in and moves none"),
-        Passed("tests/serve/test_deciding.py::test_shadows_are_scored_and_change_nothing", "a shadow scores and changes nothing"),
-    )),
-    Question("infrastructure", 7, "Serving models can be rolled back", (
-        Passed("tests/serve/test_service.py::test_a_rollback_under_load_fails_no_request_and_takes_less_than_two_seconds", "a rollback under load fails no request and takes less than two seconds"),
-        Passed("tests/release/test_undoing.py", "what was undone stays undone"),
-    ), also=(rolled_back,)),
-)  # fmt: skip
-
-
-# %% ../../nbs/monitor/scorecard.ipynb #23246b44
-def _watched(number: int, text: str, monitor: str, *tests: Passed) -> Question:
-    return Question("monitoring", number, text, (Monitored(monitor), *tests))
-
-
-MONITORING = (
-    _watched(
-        1,
-        "Dependency changes result in notification",
-        "dependencies",
-        Passed("tests/monitor/test_dependencies.py", "another lock, schema or version is told"),
-    ),
-    _watched(
-        2,
-        "Data invariants hold for inputs",
-        "invariants",
-        Passed("tests/monitor/test_invariants.py", "broken columns, units and feeds are found"),
-    ),
-    _watched(
-        3,
-        "Training and serving are not skewed",
-        "skew",
-        Passed(
-            "tests/monitor/test_skew.py",
-            "a feature that is served otherwise than it was trained is found and named",
-        ),
-    ),
-    _watched(
-        4,
-        "Models are not too stale",
-        "staleness",
-        Passed(
-            "tests/monitor/test_staleness.py", "models, stages and online features that are too old are found"
-        ),
-    ),
-    _watched(
-        5,
-        "Models are numerically stable",
-        "numbers",
-        Passed("tests/monitor/test_numeric.py", "NaN, infinite and impossible scores and weights are found"),
-    ),
-    _watched(
-        6,
-        "Computing performance has not regressed",
-        "performance",
-        Passed("tests/monitor/test_performance.py", "a slower model and a slow leak are found"),
-    ),
-    _watched(
-        7,
-        "Prediction quality has not regressed",
-        "quality",
-        Passed("tests/monitor/test_quality.py", "a loss of quality is found, with labels and before them"),
-    ),
-)
-CARD = (*DATA, *MODEL, *INFRASTRUCTURE, *MONITORING)
-
-
-def named_tests(
-    questions: Sequence[Question] = CARD,
-) -> tuple[str, ...]:  # ids and files, each once
-    "Every test that the card rests on."
-    found = (
-        proof.test for each in questions for proof in (*each.proofs, *each.also) if isinstance(proof, Passed)
-    )
-    return tuple(dict.fromkeys(found))
 
 
 # %% ../../nbs/monitor/scorecard.ipynb #f2ea651c

@@ -18,13 +18,14 @@ __all__ = [
     "read_score_card",
 ]
 
-# %% ../../nbs/page/score_card.ipynb #8021cd71
+# %% ../../nbs/page/score_card.ipynb #2971c3ea
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ..monitor.evidence import Archive, Evidence
-from ..monitor.scorecard import SECTIONS, Answer, Card, band, card_of, recorded
+from ..monitor.questions import SECTIONS
+from ..monitor.scorecard import Answer, Card, band, card_of, recorded
 
 # %% ../../nbs/page/score_card.ipynb #3586d91e
 ABOUT = {  # what each section asks, for readers

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ml_workbench.monitor.scorecard import Answer, Card
 
-# %% ../../nbs/run/scorecard.ipynb #89be4042
+# %% ../../nbs/run/scorecard.ipynb #ddf35795
 SIGNS = {1.0: "●", 0.5: "◐", 0.0: "○"}
 
 
@@ -51,7 +51,7 @@ def as_text(
     everything: bool = False,  # all evidence, and all that would raise a test
 ) -> list[str]:  # lines
     "The card for a terminal."
-    from ml_workbench.monitor.scorecard import SECTIONS
+    from ml_workbench.monitor.questions import SECTIONS
 
     lines = [card.sentence, *(f"→ {count} tests: {remedy}" for remedy, count in card.common.items())]
     for name, title in SECTIONS.items():
@@ -64,7 +64,7 @@ def as_text(
     return lines
 
 
-# %% ../../nbs/run/scorecard.ipynb #911bc504
+# %% ../../nbs/run/scorecard.ipynb #979ce6a4
 def _cell(text: str) -> str:
     "Text that stays in its cell."
     return " ".join(text.replace("|", "\\|").split())
@@ -74,7 +74,7 @@ def as_markdown(
     card: "Card",
 ) -> list[str]:  # lines
     "The card as tables, for a summary of continuous integration or a wiki."
-    from ml_workbench.monitor.scorecard import SECTIONS
+    from ml_workbench.monitor.questions import SECTIONS
 
     lines = [f"**{card.sentence}**", *(f"\n{count} tests: {remedy}" for remedy, count in card.common.items())]
     for name, title in SECTIONS.items():
@@ -177,10 +177,13 @@ def score_card(
     context.exit(0 if well else 1)
 
 
-# %% ../../nbs/run/scorecard.ipynb #63f94528
+# %% ../../nbs/run/scorecard.ipynb #f7f46a5e
 @click.group()
 def review() -> None:
-    """Record who looked at the plan and the specification of the model, and at which state of it."""
+    """Record who looked at the plan and the specification of the model, and at which state of it.
+
+    Example: ml-workbench review list
+    """
 
 
 @review.command("add")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ml_workbench.monitor.evidence import Archive, Evidence
-from ml_workbench.monitor.scorecard import CARD, Question, card_of, record
+from ml_workbench.monitor.questions import CARD, Question
+from ml_workbench.monitor.scorecard import card_of, record
 from tests.app.conftest import serve, write_project
 from tests.app.test_browser import SIZES, Visit
 

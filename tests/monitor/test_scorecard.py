@@ -43,19 +43,16 @@ from ml_workbench.monitor.proofs import (
     tuned,
     whole_pipeline,
 )  # fmt: skip
+from ml_workbench.monitor.questions import CARD, SECTIONS, Question, named_tests
 from ml_workbench.monitor.reviews import MODULES, REVIEWS, Review, add_review, read_reviews, reviewed_parts
 from ml_workbench.monitor.scorecard import (
-    CARD,
-    SECTIONS,
     Answer,
     Card,
-    Question,
     as_json,
     band,
     card_of,
     fallen,
     from_json,
-    named_tests,
     record,
     recorded,
 )  # fmt: skip

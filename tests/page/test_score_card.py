@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from ml_workbench.monitor.evidence import Archive, Evidence
-from ml_workbench.monitor.scorecard import SECTIONS, Question, card_of, record
+from ml_workbench.monitor.questions import SECTIONS, Question
+from ml_workbench.monitor.scorecard import card_of, record
 from ml_workbench.page.score_card import read_score_card, sections_of, view_of
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ml_workbench.plan.params import SHARED
+
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted(path for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 STAGES = [path for path in NOTEBOOKS if path.parent.name == "stages"]
@@ -190,7 +192,7 @@ def test_cell_ids_are_unique_in_each_notebook():
 
 
 def test_every_stage_has_its_section_in_the_parameters_and_the_other_way_round():
-    sections = set(yaml.safe_load((ROOT / "params.yaml").read_text())) - {"charter", "experiment"}
+    sections = set(yaml.safe_load((ROOT / "params.yaml").read_text())) - set(SHARED)
     assert {path.stem for path in STAGES} == sections
 
 

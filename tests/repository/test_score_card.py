@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from ml_workbench.monitor.evidence import REPRODUCED, TESTS
-from ml_workbench.monitor.scorecard import named_tests
+from ml_workbench.monitor.questions import named_tests
 
 ROOT = Path(__file__).parents[2]
 # Tests of modules that are not there yet.

@@ -10,8 +10,9 @@ from click.testing import CliRunner
 
 from ml_workbench.monitor import scorecard
 from ml_workbench.monitor.evidence import Archive, Evidence
+from ml_workbench.monitor.questions import SECTIONS, Question
 from ml_workbench.monitor.reviews import MODULES
-from ml_workbench.monitor.scorecard import SECTIONS, Question, card_of
+from ml_workbench.monitor.scorecard import card_of
 from ml_workbench.run.cli import cli
 from ml_workbench.run.scorecard import age, as_markdown, as_text
 
