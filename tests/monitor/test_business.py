@@ -14,12 +14,32 @@ ASKED = Asked({each.name: each for each in CHECKS}, CHARTER, minimum=50)
 
 
 def attribution(*, high=300.0, relative_high=0.05) -> dict:
-    money = {"arm": "champion", "versus": "control", "units": 800, "weeks": 4.0, "sentence": "So much.", "per_month": {"value": 20.0, "low": -200.0, "high": high}}
-    lift = {"metric": "spend", "label": "spend", "arm": "champion", "relative": {"value": 0.0, "low": -0.09, "high": relative_high}}
-    return {"experiment": {"replayed": True}, "decision": {"arm": "champion"}, "money": [money], "lifts": [lift, lift | {"metric": "visits"}]}
+    money = {
+        "arm": "champion",
+        "versus": "control",
+        "units": 800,
+        "weeks": 4.0,
+        "sentence": "So much.",
+        "per_month": {"value": 20.0, "low": -200.0, "high": high},
+    }
+    lift = {
+        "metric": "spend",
+        "label": "spend",
+        "arm": "champion",
+        "relative": {"value": 0.0, "low": -0.09, "high": relative_high},
+    }
+    return {
+        "experiment": {"replayed": True},
+        "decision": {"arm": "champion"},
+        "money": [money],
+        "lifts": [lift, lift | {"metric": "visits"}],
+    }
 
 
-@pytest.mark.parametrize(("sent", "cost", "expected"), [(20, 20.0, ("fine", "fine")), (9, 9.0, ("watch", "fine")), (20, 40.0, ("fine", "alarm"))])
+@pytest.mark.parametrize(
+    ("sent", "cost", "expected"),
+    [(20, 20.0, ("fine", "fine")), (9, 9.0, ("watch", "fine")), (20, 40.0, ("fine", "alarm"))],
+)
 def test_capacity_must_be_used_and_the_budget_kept(sent, cost, expected):
     found = offer_readings(ASKED, CHARTER, sent, cost, 1.0, 300)
     assert tuple(each.status for each in found) == expected
@@ -35,14 +55,31 @@ def test_a_week_without_decisions_is_unknown():
 
 
 def test_a_gain_that_may_be_one_is_no_alarm_and_a_certain_loss_is():
-    assert by_check(attribution_readings(ASKED, CHARTER, attribution()))["business.incremental"].status == "fine"
-    assert by_check(attribution_readings(ASKED, CHARTER, attribution(high=-1.0)))["business.incremental"].status == "alarm"
+    assert (
+        by_check(attribution_readings(ASKED, CHARTER, attribution()))["business.incremental"].status == "fine"
+    )
+    assert (
+        by_check(attribution_readings(ASKED, CHARTER, attribution(high=-1.0)))["business.incremental"].status
+        == "alarm"
+    )
 
 
 def test_a_guardrail_is_broken_only_for_certain_and_only_where_the_charter_has_one():
-    assert by_check(attribution_readings(ASKED, GUARDED, attribution()))["business.guardrails"].status == "fine"
-    assert by_check(attribution_readings(ASKED, GUARDED, attribution(relative_high=-0.03)))["business.guardrails"].status == "alarm"
-    assert by_check(attribution_readings(ASKED, CHARTER, attribution(relative_high=-0.03)))["business.guardrails"].status == "unknown"
+    assert (
+        by_check(attribution_readings(ASKED, GUARDED, attribution()))["business.guardrails"].status == "fine"
+    )
+    assert (
+        by_check(attribution_readings(ASKED, GUARDED, attribution(relative_high=-0.03)))[
+            "business.guardrails"
+        ].status
+        == "alarm"
+    )
+    assert (
+        by_check(attribution_readings(ASKED, CHARTER, attribution(relative_high=-0.03)))[
+            "business.guardrails"
+        ].status
+        == "unknown"
+    )
 
 
 def test_without_an_attribution_nothing_is_claimed():

@@ -11,7 +11,16 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score
 
 from ml_workbench.monitor.asking import Asked
-from ml_workbench.monitor.quality import CHECKS, Rows, auc_draws, groups_of, honest, list_money, readings, rising
+from ml_workbench.monitor.quality import (
+    CHECKS,
+    Rows,
+    auc_draws,
+    groups_of,
+    honest,
+    list_money,
+    readings,
+    rising,
+)
 from tests.monitor.shop import MONDAY, WEEK, as_folder, by_check, released, shop
 from tests.monitor.test_reading import looked
 from tests.release.small import CHARTER
@@ -20,7 +29,9 @@ CHECKED = {each.name: each for each in CHECKS}
 ASKED = Asked(CHECKED, CHARTER, minimum=50, resamples=200)
 
 
-def answers(score, label=None, *, treated=None, listed=None, weight=1.0, value=None, units=None, weeks=1) -> pa.Table:
+def answers(
+    score, label=None, *, treated=None, listed=None, weight=1.0, value=None, units=None, weeks=1
+) -> pa.Table:
     count = len(score)
     return pa.table({
         "unit": [str(each) for each in (range(count) if units is None else units)], "as_of": pa.array([MONDAY + WEEK * (place * weeks // count) for place in range(count)], pa.timestamp("us")),
@@ -52,12 +63,21 @@ def test_before_labels_come_the_estimate_is_what_honest_probabilities_will_earn(
     assert auc_draws(chance, chance, np.ones((3000, 1)))[0] == pytest.approx(np.mean(real), abs=0.005)
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30).filter(lambda rows: any(count for _, count in rows)))
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30).filter(
+        lambda rows: any(count for _, count in rows)
+    )
+)
 def test_shares_never_fall_and_are_those_of_isotonic_regression(rows):
-    hits, counts = (np.array([min(hit, count) for hit, count in rows], dtype=float), np.array([count for _, count in rows], dtype=float))
+    hits, counts = (
+        np.array([min(hit, count) for hit, count in rows], dtype=float),
+        np.array([count for _, count in rows], dtype=float),
+    )
     found, there = rising(hits, counts), counts > 0
     assert (np.diff(found[np.isfinite(found)]) >= -1e-12).all()
-    fitted = IsotonicRegression().fit(np.flatnonzero(there), (hits / np.maximum(counts, 1))[there], sample_weight=counts[there])
+    fitted = IsotonicRegression().fit(
+        np.flatnonzero(there), (hits / np.maximum(counts, 1))[there], sample_weight=counts[there]
+    )
     assert np.allclose(found[there], fitted.predict(np.flatnonzero(there)))
 
 
@@ -66,7 +86,13 @@ def test_the_chance_behind_a_score_is_that_of_the_weeks_it_was_judged_on():
     chance = honest(np.linspace(0, 1, 101), reference)
     assert (np.diff(chance) >= 0).all() and 0 <= chance[0] < chance[-1] <= 1
     hits = reference["score"]["positive"]["test"]
-    assert honest(np.array([0.5]), reference | {"score": reference["score"] | {"positive": {"test": (0,) * len(hits)}}}) is None
+    assert (
+        honest(
+            np.array([0.5]),
+            reference | {"score": reference["score"] | {"positive": {"test": (0,) * len(hits)}}},
+        )
+        is None
+    )
 
 
 # Weights ---------------------------------------------------------------------------------------------------
@@ -84,14 +110,19 @@ def test_treated_rows_are_left_out_and_weights_bring_the_others_back():
     found = rows.ends(auc_draws(rows.label, rows.score, rows.weights()))
     naive = roc_auc_score(saved, chance)
     assert abs(found["value"] - truth) < 0.01 < abs(naive - truth)
-    assert rows.share_treated == pytest.approx(treated.mean()) and rows.ends(rows.mean(rows.label))["value"] == pytest.approx(label.mean(), abs=0.01)
+    assert rows.share_treated == pytest.approx(treated.mean()) and rows.ends(rows.mean(rows.label))[
+        "value"
+    ] == pytest.approx(label.mean(), abs=0.01)
 
 
 def test_resamples_are_of_units_and_not_of_rows():
     random = np.random.default_rng(3)
     score = np.repeat(random.random(60), 50)
     label = np.repeat(random.random(60) < 0.4, 50)
-    alone, together = (Rows(answers(score, label, units=units), ASKED, labelled=True) for units in (None, np.repeat(np.arange(60), 50)))
+    alone, together = (
+        Rows(answers(score, label, units=units), ASKED, labelled=True)
+        for units in (None, np.repeat(np.arange(60), 50))
+    )
     width = lambda rows: np.ptp([*rows.ends(rows.mean(rows.label)).values()])  # noqa: E731
     assert width(together) > 4 * width(alone)
 
@@ -101,29 +132,43 @@ def test_resamples_are_of_units_and_not_of_rows():
 
 def test_a_list_is_worth_what_is_kept_less_its_cost():
     score = np.full(100, 0.5)
-    rows = Rows(answers(score, [1.0] * 30 + [0.0] * 70, listed=np.arange(100) < 40, value=0.5 * 20 - 1.0 + 0 * score), ASKED, labelled=True)
+    rows = Rows(
+        answers(score, [1.0] * 30 + [0.0] * 70, listed=np.arange(100) < 40, value=0.5 * 20 - 1.0 + 0 * score),
+        ASKED,
+        labelled=True,
+    )
     expected = 30 * 20 - 40 * CHARTER.economics.offer_cost - CHARTER.economics.running_cost_per_week
     assert list_money(rows, rows.label, CHARTER)["value"] == pytest.approx(expected)
 
 
 def test_two_weeks_of_the_same_lists_are_worth_the_same_a_week():
     score, label = np.full(200, 0.5), np.tile([1.0] * 10 + [0.0] * 90, 2)
-    rows = Rows(answers(score, label, listed=np.tile(np.arange(100) < 20, 2), value=9.0 + 0 * score, weeks=2), ASKED, labelled=True)
-    assert rows.weeks == 2 and list_money(rows, rows.label, CHARTER)["value"] == pytest.approx(10 * 20 - 20 - 1)
+    rows = Rows(
+        answers(score, label, listed=np.tile(np.arange(100) < 20, 2), value=9.0 + 0 * score, weeks=2),
+        ASKED,
+        labelled=True,
+    )
+    assert rows.weeks == 2 and list_money(rows, rows.label, CHARTER)["value"] == pytest.approx(
+        10 * 20 - 20 - 1
+    )
 
 
 # A period --------------------------------------------------------------------------------------------------
 
 
 def period(tmp_path, *, until=MONDAY + 10 * WEEK, end=MONDAY + WEEK, **options):
-    return by_check(readings(looked(as_folder(tmp_path / "replay", shop(**options)), end, until=until), ASKED))
+    return by_check(
+        readings(looked(as_folder(tmp_path / "replay", shop(**options)), end, until=until), ASKED)
+    )
 
 
 def test_a_healthy_shop_is_as_good_as_when_it_was_judged(tmp_path):
     found = period(tmp_path)
     assert not {cause for cause, each in found.items() if each.status == "alarm"}
     assert found["quality.auc"].status == found["quality.expected_auc"].status == "fine"
-    assert [name for name, each in found.items() if each.estimate] == [name for name in found if ".expected_" in name]
+    assert [name for name, each in found.items() if each.estimate] == [
+        name for name in found if ".expected_" in name
+    ]
 
 
 def test_before_labels_come_only_estimates_speak(tmp_path):
@@ -150,7 +195,9 @@ def test_a_label_shift_is_an_alarm_when_labels_have_come(tmp_path):
 def test_scores_that_say_nothing_any_more_are_an_alarm(tmp_path):
     tables = shop()
     shuffled = np.random.default_rng(0).permutation(tables["predictions"]["score"].to_numpy())
-    tables["predictions"] = tables["predictions"].set_column(tables["predictions"].schema.get_field_index("score"), "score", pa.array(shuffled))
+    tables["predictions"] = tables["predictions"].set_column(
+        tables["predictions"].schema.get_field_index("score"), "score", pa.array(shuffled)
+    )
     found = by_check(readings(looked(as_folder(tmp_path, tables)), ASKED))
     assert found["quality.auc"].status == "alarm" and found["quality.auc"].value > 0.03
 
@@ -163,7 +210,19 @@ def test_without_a_reference_nothing_is_judged(tmp_path):
 
 
 def test_groups_are_told_by_what_was_known_of_units():
-    traits = pa.table({"unit": ["1", "2", "3", "1", "2"], "name": ["spend"] * 3 + ["town"] * 2, "number": [1.0, 2.0, 9.0, None, None], "level": [None] * 3 + ["Bath", "Rome"]})
+    traits = pa.table(
+        {
+            "unit": ["1", "2", "3", "1", "2"],
+            "name": ["spend"] * 3 + ["town"] * 2,
+            "number": [1.0, 2.0, 9.0, None, None],
+            "level": [None] * 3 + ["Bath", "Rome"],
+        }
+    )
     found = groups_of(traits, np.array(["1", "2", "3", "4"]))
     assert found["town: Bath"].tolist() == [True, False, False, False]
-    assert sum(each.astype(int) for name, each in found.items() if name.startswith("spend")).tolist() == [1, 1, 1, 0]
+    assert sum(each.astype(int) for name, each in found.items() if name.startswith("spend")).tolist() == [
+        1,
+        1,
+        1,
+        0,
+    ]

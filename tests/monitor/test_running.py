@@ -2,10 +2,9 @@
 
 import json
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -14,7 +13,22 @@ import sqlalchemy as sa
 from ml_workbench.database.connections import transaction
 from ml_workbench.database.tables import table_of
 from ml_workbench.monitor.checks import MONITORS, STATUSES
-from ml_workbench.monitor.running import ALL, CHECKS, LEADS, alerts_in, alone, in_a_row, look_at_database, look_at_folder, looked_before, place_of, readings_table, report_of, worst, write_looked
+from ml_workbench.monitor.running import (
+    ALL,
+    CHECKS,
+    LEADS,
+    alerts_in,
+    alone,
+    in_a_row,
+    look_at_database,
+    look_at_folder,
+    looked_before,
+    place_of,
+    readings_table,
+    report_of,
+    worst,
+    write_looked,
+)
 from ml_workbench.plan.errors import MonitorError
 from ml_workbench.plan.files import write_json
 from ml_workbench.plan.settings import Settings
@@ -39,7 +53,11 @@ def test_every_check_is_declared_once_in_a_monitor_that_exists_by_a_role_that_an
 
 
 def test_every_line_of_the_runbook_that_a_check_names_exists():
-    headings = {line.lstrip("# ").lower().replace(" ", "-") for line in GUIDE.read_text().splitlines() if line.startswith("#")}
+    headings = {
+        line.lstrip("# ").lower().replace(" ", "-")
+        for line in GUIDE.read_text().splitlines()
+        if line.startswith("#")
+    }
     named = {each.remedy.split("OPERATIONS.md#")[1] for each in CHECKS if "OPERATIONS.md#" in each.remedy}
     assert len(named) == 7 and named <= headings
 
@@ -66,24 +84,79 @@ def test_a_report_holds_what_pages_and_score_card_read(tmp_path):
     here = place(tmp_path)
     looked = look_at_folder(here, as_folder(tmp_path / "replay", shop(weeks=2)))
     report = json.loads(json.dumps(report_of(looked, here, records="replay", alerts=alerts_in(looked, here))))
-    assert {"replayed", "fault", "release", "generated_from", "periods", "monitors", "alerts", "business", "money_at_stake_per_week", "sentence"} == set(report)
+    assert {
+        "replayed",
+        "fault",
+        "release",
+        "generated_from",
+        "periods",
+        "monitors",
+        "alerts",
+        "business",
+        "money_at_stake_per_week",
+        "sentence",
+    } == set(report)
     assert report["release"] == RELEASE and report["replayed"] is True
     for reading in report["periods"][-1]["readings"]:
-        assert {"check", "subject", "status", "value", "limit", "count", "sentence", "details", "estimate", "monitor", "title", "owner", "remedy", "unit"} <= set(reading)
+        assert {
+            "check",
+            "subject",
+            "status",
+            "value",
+            "limit",
+            "count",
+            "sentence",
+            "details",
+            "estimate",
+            "monitor",
+            "title",
+            "owner",
+            "remedy",
+            "unit",
+        } <= set(reading)
         assert reading["status"] in STATUSES and reading["sentence"].endswith(".")
     for monitor in report["monitors"]:
-        assert {"name", "title", "status", "sentence", "owner", "trend"} <= set(monitor) and len(monitor["course"]) == 2
+        assert {"name", "title", "status", "sentence", "owner", "trend"} <= set(monitor) and len(
+            monitor["course"]
+        ) == 2
     assert len(readings_table(looked, here)) == sum(len(each.readings) for each in looked)
 
 
 @pytest.mark.parametrize(
     ("options", "causes"),
     [
-        ({"change": lambda week, rows: rows.assign(usual_weekly_spend=rows["usual_weekly_spend"] * (100 if week >= 2 else 1))}, {"invariants.scale/usual_weekly_spend"}),
-        ({"change": lambda week, rows: rows.assign(visits_4w=rows["visits_4w"] * (week < 2))}, {"invariants.constant/visits_4w"}),
-        ({"change": lambda week, rows: rows.assign(usual_weekly_spend=rows["usual_weekly_spend"].where(rows["member"] * (week < 2) > 0))}, {"invariants.nulls/usual_weekly_spend"}),
-        ({"change": lambda week, rows: rows.sample(frac=0.3 if week >= 2 else 1.0, random_state=1).sort_values("member")}, {"invariants.rows"}),
-        ({"latency": lambda week: 0.2 if week < 2 else 0.9}, {"performance.latency/service", "performance.tail/service"}),
+        (
+            {
+                "change": lambda week, rows: rows.assign(
+                    usual_weekly_spend=rows["usual_weekly_spend"] * (100 if week >= 2 else 1)
+                )
+            },
+            {"invariants.scale/usual_weekly_spend"},
+        ),
+        (
+            {"change": lambda week, rows: rows.assign(visits_4w=rows["visits_4w"] * (week < 2))},
+            {"invariants.constant/visits_4w"},
+        ),
+        (
+            {
+                "change": lambda week, rows: rows.assign(
+                    usual_weekly_spend=rows["usual_weekly_spend"].where(rows["member"] * (week < 2) > 0)
+                )
+            },
+            {"invariants.nulls/usual_weekly_spend"},
+        ),
+        (
+            {
+                "change": lambda week, rows: rows.sample(
+                    frac=0.3 if week >= 2 else 1.0, random_state=1
+                ).sort_values("member")
+            },
+            {"invariants.rows"},
+        ),
+        (
+            {"latency": lambda week: 0.2 if week < 2 else 0.9},
+            {"performance.latency/service", "performance.tail/service"},
+        ),
         ({"memory": lambda days: 200 + 15 * max(0, days - 14)}, {"performance.memory/service"}),
         ({"leaving": 0.5}, {"quality.calibration", "quality.base_rate"}),
     ],
@@ -99,11 +172,18 @@ def test_a_fault_is_found_in_the_period_in_which_it_begins(tmp_path, options, ca
 
 def test_an_alert_is_opened_once_and_goes_on_while_its_cause_does(tmp_path):
     here = place(tmp_path)
-    looked = look_at_folder(here, as_folder(tmp_path / "replay", shop(weeks=4, latency=lambda week: 0.2 if week < 2 else 0.9)))
+    looked = look_at_folder(
+        here, as_folder(tmp_path / "replay", shop(weeks=4, latency=lambda week: 0.2 if week < 2 else 0.9))
+    )
     alerts = alerts_in(looked, here)
     assert {each.cause for each in alerts} == {"performance.latency/service", "performance.tail/service"}
     for each in alerts:
-        assert (each.first_seen, each.last_seen, each.seen, each.owner) == (MONDAY + 3 * WEEK, MONDAY + 4 * WEEK, 2, "ML engineering")
+        assert (each.first_seen, each.last_seen, each.seen, each.owner) == (
+            MONDAY + 3 * WEEK,
+            MONDAY + 4 * WEEK,
+            2,
+            "ML engineering",
+        )
 
 
 def test_one_may_look_as_one_would_have_looked_then(tmp_path):
@@ -111,7 +191,10 @@ def test_one_may_look_as_one_would_have_looked_then(tmp_path):
     (then,) = look_at_folder(place(tmp_path), folder, as_of=MONDAY + WEEK)
     now = look_at_folder(place(tmp_path), folder, period=MONDAY + WEEK)[0]
     known = {each.check: each.status for each in then.readings}
-    assert known["quality.auc"] == "unknown" and {each.check: each.status for each in now.readings}["quality.auc"] == "fine"
+    assert (
+        known["quality.auc"] == "unknown"
+        and {each.check: each.status for each in now.readings}["quality.auc"] == "fine"
+    )
     with pytest.raises(MonitorError, match="no period ends at 2024-07-23"):
         look_at_folder(place(tmp_path), folder, period=MONDAY + timedelta(days=8))
 
@@ -135,10 +218,18 @@ def test_an_empty_period_is_an_alarm_and_no_crash(tmp_path):
 def test_a_release_that_is_gone_leaves_the_other_monitors_speaking(tmp_path):
     tables = shop(weeks=2)
     lost = pa.array(["f" * 64] * len(tables["served"]))
-    tables["served"] = tables["served"].set_column(tables["served"].schema.get_field_index("release"), "release", lost)
+    tables["served"] = tables["served"].set_column(
+        tables["served"].schema.get_field_index("release"), "release", lost
+    )
     looked = look_at_folder(place(tmp_path), as_folder(tmp_path / "replay", tables))
-    assert looked[-1].problem and {each.status for each in looked[-1].readings if each.monitor == "quality"} == {"unknown"}
-    assert {each.check for each in looked[-1].readings if each.status == "fine"} >= {"invariants.rows", "performance.latency", "numbers.propensities"}
+    assert looked[-1].problem and {
+        each.status for each in looked[-1].readings if each.monitor == "quality"
+    } == {"unknown"}
+    assert {each.check for each in looked[-1].readings if each.status == "fine"} >= {
+        "invariants.rows",
+        "performance.latency",
+        "numbers.propensities",
+    }
 
 
 def test_a_folder_without_decisions_says_what_to_run(tmp_path):
@@ -165,7 +256,11 @@ def test_limits_of_the_project_hold_and_a_name_that_is_none_is_refused(tmp_path)
 
 
 def test_the_worst_answer_stands_for_a_group_and_what_is_unknown_is_no_news():
-    assert worst(["fine", "unknown"]) == "fine" and worst(["unknown"]) == worst([]) == "unknown" and worst(["watch", "alarm", "fine"]) == "alarm"
+    assert (
+        worst(["fine", "unknown"]) == "fine"
+        and worst(["unknown"]) == worst([]) == "unknown"
+        and worst(["watch", "alarm", "fine"]) == "alarm"
+    )
     assert in_a_row([[("a", "watch")], [("a", "alarm"), ("b", "alarm")], [("a", "fine")]]) == {"a": 2}
 
 
@@ -174,7 +269,9 @@ def test_the_worst_answer_stands_for_a_group_and_what_is_unknown_is_no_news():
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def url(request, tmp_path) -> str:
-    return f"sqlite:///{tmp_path}/a.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    return (
+        f"sqlite:///{tmp_path}/a.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    )
 
 
 def test_a_database_says_what_a_folder_says_and_a_second_look_writes_nothing(url, tmp_path):
@@ -187,8 +284,16 @@ def test_a_database_says_what_a_folder_says_and_a_second_look_writes_nothing(url
         assert look_at_database(here, records) == []
         assert {name: rows(records, name) for name in ("readings", "alerts")} == before
         back = looked_before(records)
-    assert [(each.end, each.release, each.inputs, len(each.readings)) for each in back] == [(each.end, each.release, each.inputs, len(each.readings)) for each in found]
-    assert [each.sentence for each in back[-1].readings] == [each.sentence for each in sorted(found[-1].readings, key=lambda each: ([check.name for check in CHECKS].index(each.check), each.subject))]
+    assert [(each.end, each.release, each.inputs, len(each.readings)) for each in back] == [
+        (each.end, each.release, each.inputs, len(each.readings)) for each in found
+    ]
+    assert [each.sentence for each in back[-1].readings] == [
+        each.sentence
+        for each in sorted(
+            found[-1].readings,
+            key=lambda each: ([check.name for check in CHECKS].index(each.check), each.subject),
+        )
+    ]
 
 
 def test_a_look_that_finds_nothing_new_is_a_sign_of_life_all_the_same(tmp_path):
@@ -197,7 +302,10 @@ def test_a_look_that_finds_nothing_new_is_a_sign_of_life_all_the_same(tmp_path):
         (first,) = rows(records, "monitor_runs")
         look_at_database(place(tmp_path), records)
         (second,) = rows(records, "monitor_runs")
-    assert second["finished_at"] > first["finished_at"] and {**first, "finished_at": 0} == {**second, "finished_at": 0}
+    assert second["finished_at"] > first["finished_at"] and {**first, "finished_at": 0} == {
+        **second,
+        "finished_at": 0,
+    }
 
 
 def test_labels_that_come_late_replace_what_their_period_said(url, tmp_path):
@@ -205,7 +313,9 @@ def test_labels_that_come_late_replace_what_their_period_said(url, tmp_path):
     with as_records(url, tables) as records:
         early = look_at_database(here, records, as_of=MONDAY + 2 * WEEK)
         late = look_at_database(here, records, as_of=MONDAY + 8 * WEEK)
-        assert [each.end for each in early] == [each.end for each in late] == [MONDAY + WEEK, MONDAY + 2 * WEEK]
+        assert (
+            [each.end for each in early] == [each.end for each in late] == [MONDAY + WEEK, MONDAY + 2 * WEEK]
+        )
         said = [each for each in rows(records, "readings") if each["check"] == "quality.auc"]
     assert [each["status"] for each in said] == ["fine", "fine"] and len(said) == 2
 
@@ -237,16 +347,22 @@ def test_of_two_looks_at_once_one_wins_and_the_other_is_told(url, tmp_path):
 
 def test_alerts_are_written_with_their_readings(tmp_path):
     told = []
-    with as_records(f"sqlite:///{tmp_path}/a.db", shop(weeks=3, latency=lambda week: 0.2 if week < 2 else 0.9)) as records:
+    with as_records(
+        f"sqlite:///{tmp_path}/a.db", shop(weeks=3, latency=lambda week: 0.2 if week < 2 else 0.9)
+    ) as records:
         look_at_database(place(tmp_path), records, told=told.append)
         alerts = rows(records, "alerts")
     assert {each["cause"] for each in alerts} == {"performance.latency/service", "performance.tail/service"}
-    assert {each["state"] for each in alerts} == {"open"} and sum(len(each.opened) for each in told) == len(alerts)
+    assert {each["state"] for each in alerts} == {"open"} and sum(len(each.opened) for each in told) == len(
+        alerts
+    )
 
 
 def test_a_production_in_which_nobody_decides_any_more_has_periods_without_decisions(tmp_path):
     tables = shop(weeks=2)
-    tables["experiments"] = tables["experiments"].set_column(tables["experiments"].schema.get_field_index("actor"), "actor", pa.array(["Ann"]))
+    tables["experiments"] = tables["experiments"].set_column(
+        tables["experiments"].schema.get_field_index("actor"), "actor", pa.array(["Ann"])
+    )
     with as_records(f"sqlite:///{tmp_path}/a.db", tables) as records:
         found = look_at_database(place(tmp_path), records, as_of=MONDAY + 4 * WEEK + timedelta(hours=9))
     assert len(found) == 4 and not found[-1].replayed
@@ -255,7 +371,10 @@ def test_a_production_in_which_nobody_decides_any_more_has_periods_without_decis
 
 
 def test_a_database_without_decisions_says_what_to_run(tmp_path):
-    with as_records(f"sqlite:///{tmp_path}/a.db", {}) as records, pytest.raises(MonitorError, match="nothing was decided yet"):
+    with (
+        as_records(f"sqlite:///{tmp_path}/a.db", {}) as records,
+        pytest.raises(MonitorError, match="nothing was decided yet"),
+    ):
         look_at_database(place(tmp_path), records)
 
 

@@ -31,7 +31,10 @@ def test_what_was_counted_for_all_checks_is_what_drift_compares(tmp_path):
 
 
 def test_a_shift_of_scores_comes_with_its_causes(tmp_path):
-    tables = shop(weeks=1, change=lambda week, rows: rows.assign(days_since_visit=rows["days_since_visit"] + 40, visits_4w=0.0))
+    tables = shop(
+        weeks=1,
+        change=lambda week, rows: rows.assign(days_since_visit=rows["days_since_visit"] + 40, visits_4w=0.0),
+    )
     material = looked(as_folder(tmp_path, tables))
     found = by_check(drifted(material, asked()))
     assert found["drift.scores"].status in ("watch", "alarm")
@@ -47,8 +50,14 @@ def test_without_a_reference_nothing_is_compared(tmp_path):
 def test_served_features_are_those_of_the_snapshots_or_named(tmp_path):
     present = snapshots(tmp_path / "snapshots.parquet")
     same = by_check(skewed(looked(as_folder(tmp_path / "same", shop(weeks=1))), asked(present=present)))
-    assert same["skew.features"].status == same["skew.joined"].status == "fine" and same["skew.features"].count > 200
-    wrong = shop(weeks=1, change=lambda week, rows: rows.assign(usual_weekly_spend=rows["usual_weekly_spend"] * 12 / 13))
+    assert (
+        same["skew.features"].status == same["skew.joined"].status == "fine"
+        and same["skew.features"].count > 200
+    )
+    wrong = shop(
+        weeks=1,
+        change=lambda week, rows: rows.assign(usual_weekly_spend=rows["usual_weekly_spend"] * 12 / 13),
+    )
     found = by_check(skewed(looked(as_folder(tmp_path / "wrong", wrong)), asked(present=present)))
     assert found["skew.features"].status == found["skew.feature/usual_weekly_spend"].status == "alarm"
 
@@ -63,6 +72,8 @@ def test_where_no_snapshots_are_of_these_times_nothing_is_claimed(tmp_path, pres
 def test_columns_that_no_decision_looks_at_need_not_be_kept(tmp_path):
     tables = shop(weeks=1)
     texts = [text.rsplit(",", 1)[0] + ",null]" for text in tables["served"]["features"].to_pylist()]
-    tables["served"] = tables["served"].set_column(tables["served"].schema.get_field_index("features"), "features", pa.array(texts))
+    tables["served"] = tables["served"].set_column(
+        tables["served"].schema.get_field_index("features"), "features", pa.array(texts)
+    )
     material = looked(as_folder(tmp_path, tables))
     assert ("town" in material.summaries) == ("town" in material.released.needed)

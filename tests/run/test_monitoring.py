@@ -42,7 +42,10 @@ def test_what_is_beyond_its_limit_ends_with_three_and_is_an_alert(site):
     fill(site, weeks=3, latency=lambda week: 0.2 if week < 2 else 0.9)
     done = call("run", "--json")
     report = json.loads(done.stdout[done.stdout.index('{\n "replayed"') :])
-    assert done.exit_code == 3 and {each["cause"] for each in report["alerts"]} == {"performance.latency/service", "performance.tail/service"}
+    assert done.exit_code == 3 and {each["cause"] for each in report["alerts"]} == {
+        "performance.latency/service",
+        "performance.tail/service",
+    }
     assert call("status").exit_code == 3 and "alert" in call("status").output
 
 
@@ -85,6 +88,10 @@ def test_times_are_of_the_datas_own_clock():
 def test_the_newest_look_at_a_period_counts():
     from ml_workbench.monitor.running import Looked
 
-    old, new, other = Looked(MONDAY, "r", "1", ()), Looked(MONDAY, "r", "2", ()), Looked(MONDAY - WEEK, "r", "3", ())
+    old, new, other = (
+        Looked(MONDAY, "r", "1", ()),
+        Looked(MONDAY, "r", "2", ()),
+        Looked(MONDAY - WEEK, "r", "3", ()),
+    )
     assert together([old, other], [new]) == [other, new]
     assert ends_with({"monitors": []}) == 0
