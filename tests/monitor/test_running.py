@@ -383,7 +383,7 @@ def test_a_period_is_replaced_whole_or_not_at_all(tmp_path):
         (looked,) = look_at_database(place(tmp_path), records)
         before = rows(records, "readings")
         twice = replace(looked, readings=(*looked.readings, looked.readings[0]))
-        with pytest.raises(Exception, match="(?i)unique|integrity|constraint"):
+        with pytest.raises(Exception, match=r"(?i)unique|integrity|constraint"):
             write_looked(records, twice, place(tmp_path), started=MONDAY, finished=MONDAY)
         assert rows(records, "readings") == before
 
