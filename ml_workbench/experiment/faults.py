@@ -56,7 +56,7 @@ from .play import World, microseconds
 from .traces import WEEK
 
 
-# %% ../../nbs/experiment/faults.ipynb #561b32d6
+# %% ../../nbs/experiment/faults.ipynb #f20194de
 @dataclass(frozen=True)
 class Fault:
     "Something that goes wrong."
@@ -80,7 +80,7 @@ FAULTS = {
     each.name: each
     for each in (
         NONE,
-        Fault("covariate_drift", "Another population: mostly those who spend little are asked about", ("invariants.features",)),
+        Fault("covariate_drift", "Another population: mostly those who spend little are asked about", ("drift.features",)),
         Fault("label_shift", "A quarter of the units stop coming, whoever they are", ("quality.calibration", "quality.base_rate")),
         Fault("broken_column", "A column of the source, of all texts the most used, comes empty", ("invariants.constant",)),
         Fault("unit_change", "Amounts come in cents instead of dollars", ("invariants.scale",)),

@@ -40,7 +40,7 @@ from ml_workbench.experiment.served import Answers, answers, feeds, operations, 
 from ml_workbench.experiment.traces import WEEK, tables
 from ml_workbench.model.evaluation import policies_of, with_predictions
 from ml_workbench.model.snapshots import read_schema, read_slices, slice_of
-from ml_workbench.monitor import running
+from ml_workbench.monitor import dependencies, running
 from ml_workbench.monitor.asking import Asked
 from ml_workbench.monitor.checks import Reading
 from ml_workbench.monitor.reading import Inputs, Material, keeping, material_of
@@ -203,7 +203,7 @@ class Watch:
             ]
 
     def looked(self, materials: Sequence[Material], resamples: int | None = None) -> list[list[Reading]]:
-        "What all checks say, period by period, each with what was said before."
+        "What all checks say, period by period, each with what was said before; of resamples, those in which there is chance."
         params, found = self.place.params, []
         for material in materials:
             before = running.in_a_row(
@@ -211,7 +211,12 @@ class Watch:
             )
             rest = (params.minimum, resamples or params.resamples, params.confidence, params.seed)
             asked = Asked(self.place.checks, self.project.charter, self.present, before, *rest)
-            found.append(running.answered(material, asked))
+            modules = [each for each in running.ALL if each is not dependencies]
+            found.append(
+                running.answered(material, asked)
+                if resamples is None
+                else [one for each in modules for one in each.readings(material, asked)]
+            )
         return found
 
 
