@@ -7799,6 +7799,10 @@ d = {
                 "monitor/quality.html#_rate_reading",
                 "ml_workbench/monitor/quality.py",
             ),
+            "ml_workbench.monitor.quality._witnesses": (
+                "monitor/quality.html#_witnesses",
+                "ml_workbench/monitor/quality.py",
+            ),
             "ml_workbench.monitor.quality.auc_draws": (
                 "monitor/quality.html#auc_draws",
                 "ml_workbench/monitor/quality.py",
