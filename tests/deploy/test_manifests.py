@@ -133,7 +133,13 @@ def containers() -> Iterator[tuple[str, dict]]:
 
 def test_manifests_run_commands_that_exist_and_are_locked_in():
     found = list(containers())
-    assert {name for name, _ in found} == {"deployment.yaml", "migrate.yaml", "batch.yaml", "guard.yaml", "monitor.yaml"}
+    assert {name for name, _ in found} == {
+        "deployment.yaml",
+        "migrate.yaml",
+        "batch.yaml",
+        "guard.yaml",
+        "monitor.yaml",
+    }
     for name, container in found:
         arguments = container["args"]
         for words in shown_commands(" ".join(arguments)) if "command" in container else [arguments]:

@@ -56,7 +56,9 @@ def test_chance_alone_stays_below_its_limit_999_times_of_1000() -> None:
 
 
 @given(COUNTS, st.data())
-def test_what_is_counted_later_is_brought_together_as_the_reference_was(counts: list[int], data: st.DataObject) -> None:
+def test_what_is_counted_later_is_brought_together_as_the_reference_was(
+    counts: list[int], data: st.DataObject
+) -> None:
     edges = [float(i) for i in range(len(counts) - 1)]
     kept, sums = merged_bins(edges, counts)
     assert regrouped(edges, counts, kept) == sums
@@ -76,7 +78,9 @@ def counted(values: list[float] | np.ndarray, edges: list[float] | np.ndarray) -
 
 
 @given(VALUES, VALUES, st.lists(st.integers(-5, 5).map(float), max_size=12, unique=True).map(sorted))
-def test_the_true_distance_lies_between_the_one_of_the_bins_and_its_bound(one: list[float], other: list[float], edges: list[float]) -> None:
+def test_the_true_distance_lies_between_the_one_of_the_bins_and_its_bound(
+    one: list[float], other: list[float], edges: list[float]
+) -> None:
     truth, found = ks_2samp(one, other).statistic, ks(counted(one, edges), counted(other, edges))
     assert found.value - 1e-12 <= truth <= found.value + found.error + 1e-12
     assert 0 <= found.value <= 1 and found.error >= 0
@@ -115,7 +119,9 @@ def test_chance_alone_keeps_the_distance_below_its_floor(sizes: tuple[int, int])
     random, edges = np.random.default_rng(6), np.linspace(0.01, 0.99, 99)
     found = [ks(*(counted(random.random(size), edges) for size in sizes)).value for _ in range(1500)]
     assert np.mean(np.array(found) > ks_by_chance(*sizes)) < 0.004
-    assert np.mean(np.array(found) > ks_by_chance(*sizes) / 2) > 0.05, "a floor that nothing comes near is none"
+    assert np.mean(np.array(found) > ks_by_chance(*sizes) / 2) > 0.05, (
+        "a floor that nothing comes near is none"
+    )
 
 
 # Categories -----------------------------------------------------------------------------------------------
@@ -141,5 +147,8 @@ def test_chance_alone_moves_less_than_its_floor() -> None:
 
 
 def test_the_module_loads_nothing(run_python: object) -> None:
-    told = run_python("-c", "import ml_workbench.estimators.divergence, sys; print({'numpy', 'scipy', 'pandas', 'duckdb', 'sklearn'} & {*sys.modules})")
+    told = run_python(
+        "-c",
+        "import ml_workbench.estimators.divergence, sys; print({'numpy', 'scipy', 'pandas', 'duckdb', 'sklearn'} & {*sys.modules})",
+    )
     assert told.stdout.strip() == "set()", told.stderr

@@ -179,6 +179,7 @@ def test_slow_decisions_are_a_breach_if_there_are_enough() -> None:
 
 # Scores ----------------------------------------------------------------------------------------------------
 
+
 def test_scores_are_counted_by_bin_once_for_each_unit_and_score(records: Records) -> None:
     scores = (0.0, 0.1, 0.1999, 0.2, 0.5, 1.0)
     rows = [served(i, score=score, line=2) for i, score in enumerate(scores)]

@@ -42,7 +42,13 @@ def place(root: Path, **params: Any) -> Place:
     "A place with a store that holds the release, and no project."
     store = Store("store", root)
     store.add(BUNDLE)
-    return Place(root, PLAIN.model_copy(update={"minimum": 50, "resamples": 200, **params}), None, (store,), root / "kept")
+    return Place(
+        root,
+        PLAIN.model_copy(update={"minimum": 50, "resamples": 200, **params}),
+        None,
+        (store,),
+        root / "kept",
+    )
 
 
 def features_of(rows: pd.DataFrame) -> list[str]:
@@ -65,7 +71,9 @@ def shop(
     random, known = np.random.default_rng(seed), members("next")
     unit = known["member"].astype(str).to_numpy()
     lot = random.choice(4, len(known), p=PROPENSITY)
-    rows: dict[str, list[pd.DataFrame]] = {name: [] for name in ("served", "predictions", "exposures", "outcomes", "operations")}
+    rows: dict[str, list[pd.DataFrame]] = {
+        name: [] for name in ("served", "predictions", "exposures", "outcomes", "operations")
+    }
     resting = np.full(len(known), -9)
     for week in range(weeks):
         as_of = MONDAY + week * WEEK
@@ -77,32 +85,81 @@ def shop(
         listed = np.isin(np.arange(len(known)), order) & kept
         resting[listed] = week
         acted = listed & (lot == 1)
-        told = pd.DataFrame({"unit": unit, "as_of": as_of, "score": chance, "value": 20 * chance - 1.0, "listed": listed})[kept]
-        rows["predictions"].append(told.assign(experiment=EXPERIMENT.name, policy="proposed", model=RELEASE, rank=1))
+        told = pd.DataFrame(
+            {"unit": unit, "as_of": as_of, "score": chance, "value": 20 * chance - 1.0, "listed": listed}
+        )[kept]
+        rows["predictions"].append(
+            told.assign(experiment=EXPERIMENT.name, policy="proposed", model=RELEASE, rank=1)
+        )
         rows["served"].append(told.drop(columns="listed").assign(
             decision_id=[f"{week}-{each}" for each in told["unit"]], at=as_of + timedelta(hours=1), line=1, experiment=EXPERIMENT.name,
             arm=ARMS[lot][kept], propensity=PROPENSITY[lot][kept], reason="assigned", release=RELEASE, policy="proposed",
             action=np.where(acted, "offer", "none")[kept], features=features_of(seen), features_hash=[f"{each}-{week}" for each in told["unit"]],
             shadows=None, latency_ms=None, channel="batch",
         ))  # fmt: skip
-        rows["exposures"].append(told[acted[kept]][["unit", "as_of"]].assign(experiment=EXPERIMENT.name, arm="champion", action="offer", cost=1.0, propensity=0.36))
+        rows["exposures"].append(
+            told[acted[kept]][["unit", "as_of"]].assign(
+                experiment=EXPERIMENT.name, arm="champion", action="offer", cost=1.0, propensity=0.36
+            )
+        )
         rows["operations"].append(_lines(week, as_of, latency, memory, random))
     chance = fitted_model().probability(known)
     away = random.random(len(known)) < chance + (1 - chance) * leaving
     for week in range(weeks + 4) if outcomes else ():
         at = MONDAY + week * WEEK + timedelta(days=3)
-        rows["outcomes"].append(pd.DataFrame({"unit": unit, "outcome": "visit", "event_id": [f"{week}-{each}" for each in unit], "occurred_at": at, "value": 10.0, "recorded_at": at + timedelta(days=4)})[~away])
-    last = pd.DataFrame([{"outcome": "visit", "event_id": "till", "unit": "0", "occurred_at": MONDAY + (weeks + 4) * WEEK, "value": 1.0, "recorded_at": MONDAY + (weeks + 4) * WEEK}])
+        rows["outcomes"].append(
+            pd.DataFrame(
+                {
+                    "unit": unit,
+                    "outcome": "visit",
+                    "event_id": [f"{week}-{each}" for each in unit],
+                    "occurred_at": at,
+                    "value": 10.0,
+                    "recorded_at": at + timedelta(days=4),
+                }
+            )[~away]
+        )
+    last = pd.DataFrame(
+        [
+            {
+                "outcome": "visit",
+                "event_id": "till",
+                "unit": "0",
+                "occurred_at": MONDAY + (weeks + 4) * WEEK,
+                "value": 1.0,
+                "recorded_at": MONDAY + (weeks + 4) * WEEK,
+            }
+        ]
+    )
     rows["outcomes"] += [last] if outcomes else []
     hashed = design_hash(EXPERIMENT)
-    plan = {"experiment": EXPERIMENT.name, "design_hash": hashed, "design": canonical(plain_design(EXPERIMENT)), "started_at": MONDAY, "actor": "replay"}
-    assigned = pd.DataFrame({"experiment": EXPERIMENT.name, "unit": unit, "arm": ARMS[lot], "propensity": PROPENSITY[lot], "assigned_at": MONDAY, "design_hash": hashed})
+    plan = {
+        "experiment": EXPERIMENT.name,
+        "design_hash": hashed,
+        "design": canonical(plain_design(EXPERIMENT)),
+        "started_at": MONDAY,
+        "actor": "replay",
+    }
+    assigned = pd.DataFrame(
+        {
+            "experiment": EXPERIMENT.name,
+            "unit": unit,
+            "arm": ARMS[lot],
+            "propensity": PROPENSITY[lot],
+            "assigned_at": MONDAY,
+            "design_hash": hashed,
+        }
+    )
     found = {name: pd.concat(each, ignore_index=True) for name, each in rows.items() if each}
     found |= {"experiments": pd.DataFrame([plan]), "assignments": assigned[lot < 3]}
-    return {name: as_rows(name, pa.Table.from_pandas(each, preserve_index=False)) for name, each in found.items()}
+    return {
+        name: as_rows(name, pa.Table.from_pandas(each, preserve_index=False)) for name, each in found.items()
+    }
 
 
-def _lines(week: int, as_of: datetime, latency: Callable, memory: Callable, random: np.random.Generator) -> pd.DataFrame:
+def _lines(
+    week: int, as_of: datetime, latency: Callable, memory: Callable, random: np.random.Generator
+) -> pd.DataFrame:
     "How the service fared in a week, every six hours."
     hours = np.arange(6, 169, 6)
     days = week * 7 + hours / 24

@@ -5,7 +5,13 @@ import pytest
 
 from ml_workbench.model.session import MODEL
 from ml_workbench.monitor.asking import Asked
-from ml_workbench.monitor.numeric import CHECKS, propensity_reading, score_readings, weight_reading, weights_in
+from ml_workbench.monitor.numeric import (
+    CHECKS,
+    propensity_reading,
+    score_readings,
+    weight_reading,
+    weights_in,
+)
 from ml_workbench.release.bundle import FOLDER
 from tests.monitor.shop import BUNDLE
 
@@ -46,12 +52,19 @@ def test_the_weights_of_a_real_release_are_finite_and_a_broken_one_is_found():
     count, bad = weights_in(model)
     assert count > 3 and bad == 0 and weight_reading(ASKED, BUNDLE.files).status == "fine"
     graph = onnx.load_from_string(model)
-    values = next(each for node in graph.graph.node for each in node.attribute if each.floats and each.name != "replaced_value_float")
+    values = next(
+        each
+        for node in graph.graph.node
+        for each in node.attribute
+        if each.floats and each.name != "replaced_value_float"
+    )
     values.floats[0] = float("nan")
     assert weight_reading(ASKED, {FOLDER + MODEL: graph.SerializeToString()}).status == "alarm"
     assert weight_reading(ASKED, {}).status == "unknown"
 
 
-@pytest.mark.parametrize(("share", "status"), [(0.36, "fine"), (1.0, "fine"), (0.0, "alarm"), (1.01, "alarm"), (np.nan, "alarm")])
+@pytest.mark.parametrize(
+    ("share", "status"), [(0.36, "fine"), (1.0, "fine"), (0.0, "alarm"), (1.01, "alarm"), (np.nan, "alarm")]
+)
 def test_a_propensity_is_a_probability_above_nought(share, status):
     assert propensity_reading(ASKED, np.array([0.5, share])).status == status

@@ -2,7 +2,6 @@
 
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -40,7 +39,11 @@ def looked(source, end=MONDAY + WEEK, *, known: Released | None = None, until=UN
 # Periods ---------------------------------------------------------------------------------------------------
 
 
-@given(first=st.datetimes(datetime(2000, 1, 1), datetime(2030, 1, 1)), days=st.integers(1, 40), hours=st.integers(0, 9000))
+@given(
+    first=st.datetimes(datetime(2000, 1, 1), datetime(2030, 1, 1)),
+    days=st.integers(1, 40),
+    hours=st.integers(0, 9000),
+)
 def test_every_decision_belongs_to_one_period_and_periods_follow_each_other(first, days, hours):
     as_of = first + timedelta(hours=hours)
     end = period_of(as_of, first, days)
@@ -72,7 +75,10 @@ def test_a_folder_and_a_database_show_the_same(where, request, tmp_path):
 
 def test_what_is_older_than_asked_for_is_not_read_and_changes_nothing(tmp_path):
     with as_records(f"sqlite:///{tmp_path}/a.db", shop()) as records:
-        whole, part = looked(records, MONDAY + 6 * WEEK), looked(records, MONDAY + 6 * WEEK, since=MONDAY + WEEK)
+        whole, part = (
+            looked(records, MONDAY + 6 * WEEK),
+            looked(records, MONDAY + 6 * WEEK, since=MONDAY + WEEK),
+        )
     assert part.answers.equals(whole.answers) and len(part.counts) == len(whole.counts) - 1
 
 
@@ -145,7 +151,9 @@ def test_decisions_that_were_recorded_twice_count_once_as_answers(tmp_path):
     tables = shop(weeks=1)
     tables["predictions"] = pa.concat_tables([tables["predictions"]] * 2)
     tables["outcomes"] = pa.concat_tables([tables["outcomes"]] * 2)
-    once, twice = (looked(as_folder(tmp_path / name, each)) for name, each in (("one", shop(weeks=1)), ("two", tables)))
+    once, twice = (
+        looked(as_folder(tmp_path / name, each)) for name, each in (("one", shop(weeks=1)), ("two", tables))
+    )
     assert twice.answers.equals(once.answers) and twice.spend == once.spend
 
 
@@ -173,7 +181,9 @@ def test_new_labels_change_the_fingerprint_and_nothing_else_does(tmp_path):
 
 def test_columns_that_do_not_fit_the_declaration_are_named():
     reference = released().reference
-    found = inputs_of(['[1, 2, 3.5, "Arles", 9]', '{"days_since_visit": "x", "age": 4, "town": 7}'], reference, COLUMNS)
+    found = inputs_of(
+        ['[1, 2, 3.5, "Arles", 9]', '{"days_since_visit": "x", "age": 4, "town": 7}'], reference, COLUMNS
+    )
     assert found.added == ("age", "number 5") and found.retyped == ("days_since_visit", "town")
     assert inputs_of(['{"town": "Bath"}'], reference, COLUMNS).removed == tuple(NAMES[:3])
 
@@ -190,4 +200,8 @@ def test_inputs_are_counted_as_the_reference_was():
     reference, rows = released().reference, members("test")
     found = inputs_of(features_of(rows), reference, COLUMNS)
     for name in NAMES:
-        assert found.columns[name] == pytest.approx(reference["features"][name]["test"]) if not isinstance(found.columns[name], Numbers) else found.columns[name].bins == reference["features"][name]["test"].bins
+        assert (
+            found.columns[name] == pytest.approx(reference["features"][name]["test"])
+            if not isinstance(found.columns[name], Numbers)
+            else found.columns[name].bins == reference["features"][name]["test"].bins
+        )

@@ -5,12 +5,24 @@ from datetime import datetime, timedelta
 import pytest
 
 from ml_workbench.monitor.asking import Asked, Present
-from ml_workbench.monitor.staleness import CHECKS, cost_of_age, days_between, feed_readings, model_readings, online_readings, stage_readings, stages_seen
+from ml_workbench.monitor.staleness import (
+    CHECKS,
+    cost_of_age,
+    days_between,
+    feed_readings,
+    model_readings,
+    online_readings,
+    stage_readings,
+    stages_seen,
+)
 from tests.monitor.shop import by_check
 from tests.release.small import CHARTER
 
 CHECKED, END = {each.name: each for each in CHECKS}, datetime(2024, 7, 22, 5)
-CURVE = [{"weeks": week, "loss_per_week": {"value": 4.0 * week, "low": 8.0 * week - 8, "high": 9.0 * week}} for week in (0, 2, 4, 6)]
+CURVE = [
+    {"weeks": week, "loss_per_week": {"value": 4.0 * week, "low": 8.0 * week - 8, "high": 9.0 * week}}
+    for week in (0, 2, 4, 6)
+]
 
 
 def told(learnt=END - timedelta(days=90), judged=END - timedelta(days=14), made=END, curve=CURVE, now=END):
@@ -20,14 +32,22 @@ def told(learnt=END - timedelta(days=90), judged=END - timedelta(days=14), made=
 def test_a_young_model_is_fine_and_an_old_one_is_not():
     assert {each.status for each in told().values()} == {"fine"}
     old = told(learnt=END - timedelta(days=400), made=END - timedelta(days=380))
-    assert old["staleness.model"].status == old["staleness.release"].status == "alarm" and old["staleness.model"].value == 400
+    assert (
+        old["staleness.model"].status == old["staleness.release"].status == "alarm"
+        and old["staleness.model"].value == 400
+    )
 
 
 def test_age_costs_what_the_curve_says_and_beyond_it_what_was_measured_last():
     assert cost_of_age(CURVE, 3) == {"value": 12.0, "low": 16.0, "high": 27.0, "reaches": 6.0}
     assert cost_of_age(CURVE, 52)["value"] == 24.0 and cost_of_age([], 3) is None
     dear = told(judged=END - timedelta(weeks=20))["staleness.curve"]
-    assert dear.status == "alarm" and dear.estimate and "older was not measured" in dear.sentence and dear.details["money_per_week"] == 24.0
+    assert (
+        dear.status == "alarm"
+        and dear.estimate
+        and "older was not measured" in dear.sentence
+        and dear.details["money_per_week"] == 24.0
+    )
 
 
 def test_a_loss_that_chance_explains_is_no_alarm():
@@ -42,7 +62,11 @@ def test_what_is_not_known_is_not_fine():
 
 
 def test_stages_are_as_old_as_what_they_saw():
-    seen = stages_seen({"data": {"tables": [{"last_event": None}, {"last_event": "2024-07-20 00:00:00"}]}}, END - timedelta(days=500), None)
+    seen = stages_seen(
+        {"data": {"tables": [{"last_event": None}, {"last_event": "2024-07-20 00:00:00"}]}},
+        END - timedelta(days=500),
+        None,
+    )
     assert [*seen] == ["data", "train"]
     (reading,) = stage_readings(Asked(CHECKED), seen, END)
     assert reading.cause == "staleness.stages/train" and reading.status == "alarm"
@@ -57,10 +81,24 @@ def test_features_at_hand_are_of_this_period_or_an_alarm(days, status):
 
 
 def test_a_feed_that_stands_still_is_found_in_the_first_period_and_a_late_one_in_its_own():
-    asked, start = Asked(CHECKED, present=Present(fresh_days={"receipts": 1.0, "people": 30.0})), END - timedelta(days=7)
-    feeds = {"receipts": {"latest": str(start - timedelta(hours=3)), "arrived": str(start + timedelta(minutes=30))}, "people": {"latest": str(start - timedelta(days=20))}}
+    asked, start = (
+        Asked(CHECKED, present=Present(fresh_days={"receipts": 1.0, "people": 30.0})),
+        END - timedelta(days=7),
+    )
+    feeds = {
+        "receipts": {
+            "latest": str(start - timedelta(hours=3)),
+            "arrived": str(start + timedelta(minutes=30)),
+        },
+        "people": {"latest": str(start - timedelta(days=20))},
+    }
     assert {each.status for each in feed_readings(asked, feeds, start)} == {"fine"}
-    frozen = feeds | {"receipts": {"latest": str(start - timedelta(days=7, hours=3)), "arrived": str(start - timedelta(days=7))}}
+    frozen = feeds | {
+        "receipts": {
+            "latest": str(start - timedelta(days=7, hours=3)),
+            "arrived": str(start - timedelta(days=7)),
+        }
+    }
     assert by_check(feed_readings(asked, frozen, start))["staleness.feeds/receipts"].status == "alarm"
     late = feeds | {"receipts": feeds["receipts"] | {"arrived": str(start + timedelta(hours=30))}}
     assert by_check(feed_readings(asked, late, start))["staleness.arrival/receipts"].status == "alarm"
