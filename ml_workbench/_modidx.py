@@ -925,6 +925,14 @@ d = {
                 "estimators/divergence.html#distance",
                 "ml_workbench/estimators/divergence.py",
             ),
+            "ml_workbench.estimators.divergence._cumulated": (
+                "estimators/divergence.html#_cumulated",
+                "ml_workbench/estimators/divergence.py",
+            ),
+            "ml_workbench.estimators.divergence._shares": (
+                "estimators/divergence.html#_shares",
+                "ml_workbench/estimators/divergence.py",
+            ),
             "ml_workbench.estimators.divergence.by_chance": (
                 "estimators/divergence.html#by_chance",
                 "ml_workbench/estimators/divergence.py",
@@ -2897,6 +2905,10 @@ d = {
             ),
             "ml_workbench.experiment.faults.as_it_is": (
                 "experiment/faults.html#as_it_is",
+                "ml_workbench/experiment/faults.py",
+            ),
+            "ml_workbench.experiment.faults.at_hand": (
+                "experiment/faults.html#at_hand",
                 "ml_workbench/experiment/faults.py",
             ),
             "ml_workbench.experiment.faults.computed": (

@@ -57,13 +57,22 @@ def regrouped(
     return sums
 
 
-# %% ../../nbs/estimators/divergence.ipynb #91a4b9fe
+# %% ../../nbs/estimators/divergence.ipynb #3c8ac500
+def _shares(
+    counts: Sequence[int],
+    least: float = 0.0,  # what an empty bin is taken for
+) -> list[float]:
+    "Counts as shares of all."
+    total = max(sum(counts), 1)
+    return [max(count, least) / total for count in counts]
+
+
 def psi(
     expected: Sequence[int],  # counts of the reference
     found: Sequence[int],  # counts of the same bins
 ) -> float:
     "How far two distributions are apart."
-    one, other = ([max(count, 0.5) / max(sum(counts), 1) for count in counts] for counts in (expected, found))
+    one, other = (_shares(counts, 0.5) for counts in (expected, found))
     return sum((b - a) * math.log(b / a) for a, b in zip(one, other))
 
 
@@ -80,7 +89,7 @@ def by_chance(
     return quantile * (1 / max(expected, 1) + 1 / max(found, 1))
 
 
-# %% ../../nbs/estimators/divergence.ipynb #0e4354c0
+# %% ../../nbs/estimators/divergence.ipynb #3b9e3489
 @dataclass(frozen=True)
 class Distance:
     "How far two cumulated distributions are apart."
@@ -90,14 +99,18 @@ class Distance:
     place: int  # the edge where it is largest, counted from 0
 
 
+def _cumulated(counts: Sequence[int]) -> list[float]:
+    "The share of all that lies in each bin or below it."
+    total = max(sum(counts), 1)
+    return [count / total for count in accumulate(counts)]
+
+
 def ks(
     expected: Sequence[int],  # counts of the reference
     found: Sequence[int],  # counts of the same bins
 ) -> Distance:
     "The largest difference of cumulated shares, and what the bins hide of it."
-    one, other = (
-        [0.0, *(c / max(sum(counts), 1) for c in accumulate(counts))] for counts in (expected, found)
-    )
+    one, other = ([0.0, *_cumulated(counts)] for counts in (expected, found))
     apart = [
         abs(a - b) for a, b in zip(one[1:-1], other[1:-1])
     ]  # nothing is below all, and all below nothing
@@ -114,13 +127,13 @@ def ks_by_chance(
     return math.sqrt(-math.log(0.001 / 2) / 2) * math.sqrt(1 / max(expected, 1) + 1 / max(found, 1))
 
 
-# %% ../../nbs/estimators/divergence.ipynb #d84c141a
+# %% ../../nbs/estimators/divergence.ipynb #a3525b00
 def variation(
     expected: Sequence[int],  # counts of the reference
     found: Sequence[int],  # counts of the same categories
 ) -> float:
     "The share of observations that would have to be in another category."
-    one, other = ([count / max(sum(counts), 1) for count in counts] for counts in (expected, found))
+    one, other = (_shares(counts) for counts in (expected, found))
     return sum(abs(a - b) for a, b in zip(one, other)) / 2
 
 

@@ -8,6 +8,7 @@ __all__ = [
     "FAULTS",
     "LEAST",
     "LOST",
+    "IN_SOURCE",
     "LEAVING",
     "LEAK",
     "SLOWER",
@@ -15,6 +16,7 @@ __all__ = [
     "Fault",
     "fault_named",
     "most_read_text",
+    "at_hand",
     "without_column",
     "in_cents",
     "known_before",
@@ -54,7 +56,7 @@ from .play import World, microseconds
 from .traces import WEEK
 
 
-# %% ../../nbs/experiment/faults.ipynb #e7046ad7
+# %% ../../nbs/experiment/faults.ipynb #f20194de
 @dataclass(frozen=True)
 class Fault:
     "Something that goes wrong."
@@ -79,7 +81,7 @@ FAULTS = {
     for each in (
         NONE,
         Fault("covariate_drift", "Another population: mostly those who spend little are asked about", ("drift.features",)),
-        Fault("label_shift", "A quarter of the units stop coming, whoever they are", ("quality.calibration",)),
+        Fault("label_shift", "A quarter of the units stop coming, whoever they are", ("quality.calibration", "quality.base_rate")),
         Fault("broken_column", "A column of the source, of all texts the most used, comes empty", ("invariants.constant",)),
         Fault("unit_change", "Amounts come in cents instead of dollars", ("invariants.scale",)),
         Fault("frozen_feed", "No load arrives any more, and the features of the week before are served again", ("staleness.feeds",)),
@@ -99,10 +101,16 @@ def fault_named(name: str) -> Fault:
     return FAULTS[name]
 
 
-# %% ../../nbs/experiment/faults.ipynb #be45e2b2
+# %% ../../nbs/experiment/faults.ipynb #abc54175
 def _kinds(connection: duckdb.DuckDBPyConnection, declared: FeatureSet, relation: Relation) -> dict[str, str]:
     "The columns of a relation that features may read, and their types."
-    rows = connection.execute(f"DESCRIBE SELECT * FROM ({relation.sql}) AS source").fetchall()
+    try:
+        rows = connection.execute(f"DESCRIBE SELECT * FROM ({relation.sql}) AS source").fetchall()
+    except duckdb.Error as error:
+        line = next(iter(str(error).splitlines()))
+        raise ExperimentError(
+            f"params.yaml, replay.fault: features cannot be computed again from data/tables: {line}"
+        ) from None
     return {name: kind for name, kind, *_ in rows if name not in (declared.entity, relation.time)}
 
 
@@ -121,12 +129,21 @@ def most_read_text(connection: duckdb.DuckDBPyConnection, declared: FeatureSet) 
     return min(readers, key=lambda each: (-readers[each], each))
 
 
+def at_hand(connection: duckdb.DuckDBPyConnection, declared: FeatureSet) -> FeatureSet:
+    "The same declaration over relations that were computed once, for they will be read several times."
+    for relation in declared.relations:
+        connection.execute(
+            f"CREATE TEMP TABLE IF NOT EXISTS {quoted('at_hand_' + relation.name)} AS {relation.sql}"
+        )
+    return _with(declared, lambda relation: f"SELECT * FROM {quoted('at_hand_' + relation.name)}")
+
+
 def _with(declared: FeatureSet, change: Callable[[Relation], str]) -> FeatureSet:
     "The same declaration over changed relations."
     return replace(declared, relations=tuple(replace(each, sql=change(each)) for each in declared.relations))
 
 
-# %% ../../nbs/experiment/faults.ipynb #59b6f926
+# %% ../../nbs/experiment/faults.ipynb #ccb548f9
 def without_column(connection: duckdb.DuckDBPyConnection, declared: FeatureSet) -> FeatureSet:
     "A declaration whose most read text comes empty."
     broken, name = most_read_text(connection, declared)
@@ -144,10 +161,18 @@ def without_column(connection: duckdb.DuckDBPyConnection, declared: FeatureSet) 
 
 def in_cents(connection: duckdb.DuckDBPyConnection, declared: FeatureSet) -> FeatureSet:
     "A declaration whose amounts come a hundred times as large."
+    kinds = {relation.name: _kinds(connection, declared, relation) for relation in declared.relations}
+    amounts = {
+        each: [name for name, kind in found.items() if kind.startswith("DECIMAL") and kind.endswith(",2)")]
+        for each, found in kinds.items()
+    }
+    if not any(amounts.values()):
+        raise ExperimentError(
+            "params.yaml, replay.fault: there are no amounts in the source, numbers with two decimal places"
+        )
 
     def change(relation: Relation) -> str:
-        kinds = _kinds(connection, declared, relation)
-        names = [name for name, kind in kinds.items() if kind.startswith("DECIMAL") and kind.endswith(",2)")]
+        names = amounts[relation.name]
         large = ", ".join(f"100 * CAST({quoted(name)} AS DECIMAL(18, 2)) AS {quoted(name)}" for name in names)
         return f"SELECT * REPLACE ({large}) FROM ({relation.sql}) AS dollars" if names else relation.sql
 
@@ -234,7 +259,10 @@ def without_family(rows: pd.DataFrame, names: Sequence[str], schema: Schema, see
     return rows.assign(**{name: rows[name].mask(lost) for name in names})
 
 
-# %% ../../nbs/experiment/faults.ipynb #96542256
+# %% ../../nbs/experiment/faults.ipynb #cb08b16e
+IN_SOURCE = ("broken_column", "unit_change", "late_feed")
+
+
 @dataclass(frozen=True)
 class Origin:
     "What features come from."
@@ -248,6 +276,10 @@ def _broken(
 ) -> pd.DataFrame:
     "The rows from the fault on."
     hit, before = rows[later], rows[~later]
+    if origin is None and fault.name in IN_SOURCE:
+        raise ExperimentError(
+            f"fault '{fault.name}' lies in the source: give the tables that features are computed from"
+        )
     match fault.name:
         case "covariate_drift":
             return another_population(hit, schema, seed)
@@ -267,11 +299,11 @@ def _broken(
         case "unit_change":
             return computed(origin.connection, in_cents(origin.connection, origin.declared), hit, schema)
         case "late_feed":
-            parts = hit.groupby(schema.time, sort=True)
-            week = pd.Timedelta(WEEK, "us")
-            early = {at: known_before(origin.declared, (at - week).to_pydatetime()) for at, _ in parts}
+            there, week = at_hand(origin.connection, origin.declared), pd.Timedelta(WEEK, "us")
+            parts = {at: part for at, part in hit.groupby(schema.time, sort=True)}
+            early = {at: known_before(there, (at - week).to_pydatetime()) for at in parts}
             return pd.concat(
-                [computed(origin.connection, early[at], part, schema) for at, part in parts]
+                [computed(origin.connection, early[at], part, schema) for at, part in parts.items()]
             ).loc[hit.index]
     return hit
 

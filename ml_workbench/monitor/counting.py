@@ -88,7 +88,7 @@ def column_misfits(
     return found
 
 
-# %% ../../nbs/monitor/counting.ipynb #a1fd36c1
+# %% ../../nbs/monitor/counting.ipynb #2c2a7684
 def _double(value: float) -> str:
     "A number as a literal that is read back as the same double."
     text = repr(float(value))
@@ -99,9 +99,9 @@ HEADROOM = 2.0**96  # of a 128-bit whole number, with room for two thousand mill
 
 
 def _grid(edges: Sequence[float]) -> float:
-    "How many steps of the grid make one: fifty bits below the reference's largest value."
+    "How many steps of the grid make one: 66 bits below the reference's largest value."
     largest = max((abs(edge) for edge in edges), default=0.0) or 1.0
-    return 2.0 ** min(max(50 - math.frexp(largest)[1], -900), 900)
+    return 2.0 ** min(max(66 - math.frexp(largest)[1], -900), 900)
 
 
 def _number_sql(value: str, edges: Sequence[float], exact: bool) -> list[str]:
@@ -128,7 +128,7 @@ def _numbers(rows: int, found: Sequence[Any], edges: Sequence[float], exact: boo
     there, nan, finite, low, high, total, bins = found
     bins = bins or {}
     counts = [bins.get(-edge, 0) for edge in edges]
-    mean = (total / finite / (_grid(edges) if exact else 1.0)) if finite else None
+    mean = None if total is None else total / finite / (_grid(edges) if exact else 1.0)
     null, infinite = rows - there, there - nan - finite
     return Numbers(rows, null, nan, infinite, low, high, mean, (finite - sum(counts), *counts))
 

@@ -114,10 +114,11 @@ def baseline_of(
     return _of_slice(reference, slices[-1], f"the slice '{slices[-1]}', the latest that it was judged on")
 
 
-# %% ../../nbs/monitor/drift.ipynb #6dc74d17
+# %% ../../nbs/monitor/drift.ipynb #b8c8bf03
 def _limit(check: Check, found: Apart, usual: Mapping[str, float], units: int, count: int) -> float:
     "The index up to which nothing is said: declared, usual or chance, whichever is largest."
-    return max(check.limit, ROOM * usual.get("psi", 0.0), by_chance(found.bins, units, count))
+    chance = by_chance(found.bins, units, count) * (1 + 2 * found.bins / max(count, 1))
+    return max(check.limit, ROOM * usual.get("psi", 0.0), chance)
 
 
 def _judged(

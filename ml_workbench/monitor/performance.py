@@ -6,6 +6,7 @@
 __all__ = [
     "RUNBOOK",
     "CHECKS",
+    "USUAL",
     "RATIOS",
     "MOST",
     "Fared",
@@ -95,7 +96,7 @@ CHECKS = (
 )
 
 
-# %% ../../nbs/monitor/performance.ipynb #5b24eeae
+# %% ../../nbs/monitor/performance.ipynb #217101cd
 @dataclass(frozen=True)
 class Fared:
     "How the processes of one kind fared over some time."
@@ -108,14 +109,18 @@ class Fared:
     memory: float | None = None  # MB, the median of the processes' own largest
 
 
-def _middle(values: Sequence[float | None]) -> float | None:
-    "The median of what is there."
+def _middle(values: Sequence[float | None], share: float = 0.5) -> float | None:
+    "The median of what is there, or another quantile."
     there = [each for each in values if each is not None and math.isfinite(each)]
-    return float(np.median(there)) if there else None
+    return float(np.quantile(there, share)) if there else None
+
+
+USUAL = 0.25  # quantile of earlier lines: what was slow for weeks is not what it used to be
 
 
 def fared(
     lines: Sequence[Mapping[str, Any]],  # rows of table `operations`, of one kind
+    share: float = 0.5,  # quantile of the lines that speaks for all of them
 ) -> Fared:
     "Sum up some lines."
     decisions, largest = sum(each["decisions"] for each in lines), {}
@@ -124,8 +129,8 @@ def fared(
             largest[each["process"]] = max(each["memory_mb"], largest.get(each["process"], 0.0))
     busy = sum(each["seconds"] for each in lines if each["decisions"])
     return Fared(
-        len(lines), decisions, _middle([each["p50_ms"] for each in lines]), _middle([each["p99_ms"] for each in lines]),
-        1000 * busy / decisions if decisions else None, _middle(list(largest.values())),
+        len(lines), decisions, _middle([each["p50_ms"] for each in lines], share), _middle([each["p99_ms"] for each in lines], share),
+        1000 * busy / decisions if decisions else None, _middle(list(largest.values()), share),
     )  # fmt: skip
 
 
@@ -289,7 +294,7 @@ def outcome_readings(
     return found
 
 
-# %% ../../nbs/monitor/performance.ipynb #376a5252
+# %% ../../nbs/monitor/performance.ipynb #6ccfcfbf
 def readings(
     material: Material,
     asked: Asked,
@@ -299,7 +304,7 @@ def readings(
     for kind, (before, now) in kinds.items():
         if now:
             here += now
-            found += ratio_readings(asked, kind, fared(before), fared(now))
+            found += ratio_readings(asked, kind, fared(before, USUAL), fared(now))
             found += leak_readings(asked, kind, now) if kind != "batch" else []
     if not here:
         return [asked.unknown("performance.latency", "no process wrote down how it fared")]

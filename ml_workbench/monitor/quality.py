@@ -7,7 +7,9 @@ __all__ = [
     "RUNBOOK",
     "WORSE",
     "CHECKS",
+    "LISTED",
     "GROUPS",
+    "EITHER",
     "auc_draws",
     "rising",
     "honest",
@@ -22,7 +24,7 @@ __all__ = [
     "readings",
 ]
 
-# %% ../../nbs/monitor/quality.ipynb #46794e3d
+# %% ../../nbs/monitor/quality.ipynb #d284cb17
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -36,7 +38,7 @@ from ..model.metrics import interval_of, unit_counts
 from ..plan.charter import MONTH, Charter, money
 from .asking import Asked
 from .checks import Check, Reading
-from .reading import Material, label_of
+from .reading import RECENT, Material, label_of
 
 RUNBOOK = "deploy/OPERATIONS.md#predictions-have-become-worse"
 WORSE = f"Look at drift and invariants first; if the inputs are sound, ask whether a new model pays (`ml-workbench retrain --dry-run`): {RUNBOOK}"
@@ -61,7 +63,7 @@ CHECKS = (
     Check(
         "quality.calibration",
         "Its probabilities are as honest as when it was judged",
-        0.02,
+        0.03,
         "model",
         WORSE,
         unit="share",
@@ -84,7 +86,7 @@ CHECKS = (
         "business",
         WORSE,
         critical=True,
-        periods=2,
+        periods=RECENT,
         unit="money a week",
     ),
     Check(
@@ -166,7 +168,7 @@ def honest(
     return np.nan_to_num(shares)[np.searchsorted(reference["score"]["edges"], scores, side="right")]
 
 
-# %% ../../nbs/monitor/quality.ipynb #d11962c9
+# %% ../../nbs/monitor/quality.ipynb #6ff8344c
 class Rows:
     "Answers that can be judged, and their resamples by unit."
 
@@ -213,9 +215,9 @@ class Rows:
         "The weighted sum in every resample."
         return self.counts @ np.bincount(self.unit, self.weight * values, minlength=len(self.units))
 
-    def ends(self, draws: np.ndarray) -> dict[str, float]:
-        "A figure with its interval."
-        return vars(interval_of(draws, self.confidence))
+    def ends(self, draws: np.ndarray, among: int = 1) -> dict[str, float]:
+        "A figure with its interval; of one figure among several, an interval that allows for all of them."
+        return vars(interval_of(draws, 1 - (1 - self.confidence) / among))
 
 
 # %% ../../nbs/monitor/quality.ipynb #926454f3
@@ -296,7 +298,10 @@ def honesty_readings(
     ]
 
 
-# %% ../../nbs/monitor/quality.ipynb #e7138440
+# %% ../../nbs/monitor/quality.ipynb #c4c86600
+LISTED = 100  # untreated, whose labels are known
+
+
 def list_money(
     rows: Rows,
     happened: np.ndarray,  # the label, or its chance, per row
@@ -320,7 +325,12 @@ def money_reading(
     estimate = chance is not None
     name, charter = ("quality.expected_money" if estimate else "quality.money"), asked.charter
     listed = int(rows.listed.sum())
-    if promised is None or charter is None or len(rows) < asked.minimum or not listed:
+    if (
+        promised is None
+        or charter is None
+        or len(rows) < asked.minimum
+        or listed < (1 if estimate else LISTED)
+    ):
         why = (
             "the release does not say what its lists are worth"
             if promised is None or charter is None
@@ -347,8 +357,9 @@ def money_reading(
     )
 
 
-# %% ../../nbs/monitor/quality.ipynb #3166ca1b
+# %% ../../nbs/monitor/quality.ipynb #81120d25
 GROUPS = 3  # into which a number is cut
+EITHER = 20  # rows of a group that bear the label, and that do not
 
 
 def groups_of(
@@ -383,13 +394,15 @@ def group_reading(
     groups: Mapping[str, np.ndarray],  # of `groups_of`
 ) -> Reading:
     "The group that is ranked worst against what its scores promise."
-    lost, told = {}, {}
-    for name, inside in groups.items():
-        mine = np.flatnonzero(inside[rows.unit])
-        if len(mine) < asked.minimum or not 10 <= rows.label[mine].sum() <= len(mine) - 10:
-            continue
+    lost, told, judged = {}, {}, {name: np.flatnonzero(inside[rows.unit]) for name, inside in groups.items()}
+    judged = {
+        name: mine
+        for name, mine in judged.items()
+        if len(mine) >= asked.minimum and EITHER <= rows.label[mine].sum() <= len(mine) - EITHER
+    }
+    for name, mine in judged.items():
         weights = rows.weights(mine)
-        real = rows.ends(auc_draws(rows.label[mine], rows.score[mine], weights))
+        real = rows.ends(auc_draws(rows.label[mine], rows.score[mine], weights), among=len(judged))
         promised = float(auc_draws(chance[mine], rows.score[mine], weights[:, :1])[0])
         lost[name], told[name] = promised - real["high"], (real, promised, len(mine))
     if not lost:

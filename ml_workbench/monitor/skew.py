@@ -206,7 +206,7 @@ def _worst(found: Sequence[Mapping[str, str | None]], kind: str) -> tuple[Worst,
     )
 
 
-# %% ../../nbs/monitor/skew.ipynb #bfd2e98b
+# %% ../../nbs/monitor/skew.ipynb #bc74b3c3
 def served_features(
     records: Records,
     *,
@@ -217,12 +217,9 @@ def served_features(
     "What was served out of a database."
     table, names = table_of("served"), ("unit", "as_of", "release", "features")
     query = sa.select(*(table.c[name] for name in names)).where(table.c.features.is_not(None))
-    for condition, value in (
-        (table.c.release == release, release),
-        (table.c.as_of > after, after),
-        (table.c.as_of <= until, until),
-    ):
-        query = query.where(condition) if value is not None else query
+    query = query if release is None else query.where(table.c.release == release)
+    query = query if after is None else query.where(table.c.as_of > after)
+    query = query if until is None else query.where(table.c.as_of <= until)
     schema = pa.schema([schema_of("served").field(name) for name in names])
     with transaction(records.engine, reading=True) as connection:
         return fetched(connection.execute(query, execution_options={"yield_per": AT_ONCE}), schema)

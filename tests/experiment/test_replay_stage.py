@@ -205,6 +205,65 @@ def test_the_files_score_not_what_the_training_predicted(project, root) -> None:
         run_stage(root)
 
 
+def test_what_was_served_stands_beside_the_records_and_is_what_the_snapshots_hold(project, root) -> None:
+    run_stage(root)
+    served = pd.read_parquet(project / "data/replay/served.parquet")
+    rows = snapshots().query("slice == 'replay'")
+    features = [json.loads(each) for each in served["features"]]
+    expected = rows.sort_values(["as_of", "household_id"])[
+        [each["name"] for each in SCHEMA["features"]]
+    ].to_numpy()
+    assert np.array_equal(np.array(features, dtype=np.float32), expected) and len(served) == 4 * MEMBERS
+    exposures = pd.read_parquet(project / "data/replay/exposures.parquet")
+    offered = served[served["action"] == "offer"]
+    assert set(zip(offered["unit"], offered["as_of"])) == set(zip(exposures["unit"], exposures["as_of"]))
+    lines = pd.read_parquet(project / "data/replay/operations.parquet")
+    assert lines["decisions"].sum() == len(served) and set(lines["release"]) < set(served["release"])
+    feeds = read_json(project / "data/replay/feeds.json")
+    assert [each["period"] for each in feeds] == [str(day + pd.Timedelta("7D")) for day in MONDAYS]
+    report = read_json(project / "reports/replay.json")
+    assert (report["fault"], report["planted"]) == ("none", None)
+
+
+def test_a_planted_fault_is_scored_by_the_files_told_and_leaves_what_units_spend_alone(project, root) -> None:
+    run_stage(root)
+    healthy = {
+        name: pd.read_parquet(project / f"data/replay/{name}.parquet") for name in ("served", "predictions")
+    }
+    run_stage(root, fault="skewed_feature")
+    served, predictions = (
+        pd.read_parquet(project / f"data/replay/{name}.parquet") for name in ("served", "predictions")
+    )
+    report, later = read_json(project / "reports/replay.json"), (served["as_of"] > MONDAYS[0]).to_numpy()
+    assert report["fault"] == "skewed_feature" and report["planted"]["sentence"] in report["sentence"]
+    assert served["features"][~later].equals(healthy["served"]["features"][~later])
+    rows = (
+        snapshots().query("slice == 'replay'").sort_values(["as_of", "household_id"]).reset_index(drop=True)
+    )
+    rows["usual_weekly_spend"] = rows["usual_weekly_spend"].where(
+        ~later, (rows["usual_weekly_spend"] * np.float32(12 / 13)).astype(np.float32)
+    )
+    kept = np.array([json.loads(each) for each in served["features"]], dtype=np.float32)
+    assert np.array_equal(kept[:, 0], rows["usual_weekly_spend"].to_numpy())
+    scores = read_artifact(project / "models" / NAME).scores(rows).astype(float)
+    told = dict(zip(zip(rows["household_id"].astype(str), rows["as_of"]), scores))
+    mine = predictions.query("policy == 'proposed'")
+    assert [told[key] for key in zip(mine["unit"], mine["as_of"])] == mine["score"].tolist()
+    assert not mine["score"].equals(healthy["predictions"].query("policy == 'proposed'")["score"])
+
+
+def test_a_fault_that_the_tables_do_not_allow_stops_the_stage_before_anything_is_written(
+    project, root
+) -> None:
+    with pytest.raises(ExperimentError, match=r"replay\.fault: unknown 'frozen'"):
+        run_stage(root, fault="frozen")
+    with pytest.raises(
+        ExperimentError, match="cannot be computed again"
+    ):  # the shop has no table that the declaration reads
+        run_stage(root, fault="unit_change")
+    assert not Path("data/replay").exists() and not Path("reports/replay.json").exists()
+
+
 def test_a_mistake_stops_the_stage_before_anything_is_written(project, root) -> None:
     with pytest.raises(ExperimentError, match="between 0 and 1"):
         run_stage(root, effect={"kind": "heterogeneous", "size": 3.0})

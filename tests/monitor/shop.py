@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ml_workbench.database.rows import as_rows
+from ml_workbench.monitor.quality import honest
 from ml_workbench.monitor.releases import Released, released_in
 from ml_workbench.monitor.running import PLAIN, Place
 from ml_workbench.release.store import Store
@@ -68,7 +69,7 @@ def shop(
     outcomes: bool = True,
 ) -> dict[str, pa.Table]:  # by table
     "Everything that the records hold."
-    random, known = np.random.default_rng(seed), members("next")
+    random, known = np.random.default_rng(seed), members("test")
     unit = known["member"].astype(str).to_numpy()
     lot = random.choice(4, len(known), p=PROPENSITY)
     rows: dict[str, list[pd.DataFrame]] = {
@@ -103,7 +104,9 @@ def shop(
             )
         )
         rows["operations"].append(_lines(week, as_of, latency, memory, random))
-    chance = fitted_model().probability(known)
+    chance = honest(
+        fitted_model().probability(known), released().reference
+    )  # as in the weeks it was judged on
     away = random.random(len(known)) < chance + (1 - chance) * leaving
     for week in range(weeks + 4) if outcomes else ():
         at = MONDAY + week * WEEK + timedelta(days=3)

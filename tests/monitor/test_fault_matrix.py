@@ -1,0 +1,95 @@
+"""Every fault that can be planted raises its own alarm within two periods; a replay without any raises none."""
+
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from ml_workbench.experiment.faults import FAULTS
+from ml_workbench.monitor import running
+from tests.monitor.planted import Project, Resampling, Watch, alarms
+
+WITHIN = 2  # periods
+SEEDS = 200
+ALLOWED = 0.01  # of the periods without a fault, that may raise an alarm
+PLANTED = sorted({*FAULTS} - {"none"})
+
+
+@pytest.fixture(scope="module")
+def project(produced: Path) -> Project:
+    "The default replay, before any fault and any coin."
+    return Project(produced)
+
+
+@pytest.fixture(scope="module")
+def watch(project: Project) -> Watch:
+    return Watch(project)
+
+
+@pytest.fixture(scope="module")
+def clean(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    "The replay without a fault."
+    return project.write(project.toss(), tmp_path_factory.mktemp("clean"))
+
+
+def test_every_fault_names_checks_that_there_are() -> None:
+    known = {each.name for each in running.CHECKS}
+    assert {name for fault in FAULTS.values() for name in fault.raises} <= known
+
+
+@pytest.mark.slow
+def test_no_alarm_on_the_clean_replay(watch, clean) -> None:
+    looked = watch.looked(watch.materials(clean))
+    assert [alarms(readings) for readings in looked] == [set()] * 4
+    assert all(
+        any(each.check == "skew.features" and each.value == 0.0 for each in readings) for readings in looked
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_fault_raises_its_own_alarm_within_two_periods(name, project, watch, tmp_path) -> None:
+    fault = FAULTS[name]
+    folder = project.write(project.toss(name), tmp_path)
+    looked = [alarms(readings) for readings in watch.looked(watch.materials(folder, fault.since + WITHIN))]
+    before, since = looked[: fault.since], looked[fault.since :]
+    assert any({*fault.raises} <= found for found in since), (name, since)
+    if name != "label_shift":  # labels of a list look four weeks ahead, into the time of the fault
+        assert before == [set()] * fault.since
+
+
+def _false_alarms(root: Path, folder: Path, numbers: range) -> list[tuple[int, int, list[str]]]:
+    "Seed, period and alarms of those periods of some seeds that raise any."
+    watch = Watch(Project(root))
+    resampling = Resampling(watch, folder)
+    found = []
+    for number in numbers:
+        looked = watch.looked(resampling.materials(number, resampling.drawn(number)), resamples=200)
+        found += [(number, place, sorted(alarms(each))) for place, each in enumerate(looked) if alarms(each)]
+    return found
+
+
+@pytest.mark.slow
+def test_resampled_periods_are_read_as_those_of_a_folder_are(watch, clean) -> None:
+    resampling = Resampling(watch, clean)
+    there, drawn = (watch.looked(each) for each in (resampling.base, resampling.materials(None)))
+    for one, other in zip(there, drawn, strict=True):
+        plain = [
+            {(each.cause, each.status, each.value) for each in said if each.monitor != "skew"}
+            for said in (one, other)
+        ]
+        status, again = ({(cause, status) for cause, status, _ in said} for said in plain)
+        assert status == again
+        values = [{cause: value for cause, _, value in said} for said in plain]
+        assert values[0] == pytest.approx(values[1], nan_ok=True)
+
+
+@pytest.mark.slow
+def test_at_most_one_false_alarm_in_a_hundred_clean_periods(produced, clean) -> None:
+    parts = [range(first, SEEDS, 2) for first in range(2)]
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        found = [
+            each for part in pool.map(_false_alarms, [produced] * 2, [clean] * 2, parts) for each in part
+        ]
+    assert len(found) <= ALLOWED * SEEDS * 4, found

@@ -1,0 +1,394 @@
+"""A look is taken once however often it is run; late labels replace what was said; two at once do not meet."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import sqlalchemy as sa
+
+from ml_workbench.database.connections import transaction
+from ml_workbench.database.tables import table_of
+from ml_workbench.monitor.checks import MONITORS, STATUSES
+from ml_workbench.monitor.running import (
+    ALL,
+    CHECKS,
+    LEADS,
+    alerts_in,
+    alone,
+    in_a_row,
+    look_at_database,
+    look_at_folder,
+    looked_before,
+    place_of,
+    readings_table,
+    report_of,
+    worst,
+    write_looked,
+)
+from ml_workbench.plan.errors import MonitorError
+from ml_workbench.plan.files import write_json
+from ml_workbench.plan.settings import Settings
+from tests.monitor.shop import MONDAY, RELEASE, WEEK, as_folder, as_records, place, shop
+
+GUIDE = Path(__file__).resolve().parents[2] / "deploy" / "OPERATIONS.md"
+
+
+def rows(records, name: str) -> list:
+    with transaction(records.engine, reading=True) as connection:
+        return [dict(each) for each in connection.execute(sa.select(table_of(name))).mappings()]
+
+
+# Declared --------------------------------------------------------------------------------------------------
+
+
+def test_every_check_is_declared_once_in_a_monitor_that_exists_by_a_role_that_answers():
+    assert len({each.name for each in CHECKS}) == len(CHECKS) > 40
+    assert {each.monitor for each in CHECKS} == set(MONITORS) == set(LEADS)
+    assert {each.role for each in CHECKS} == {"data", "model", "service", "business"}
+    assert all(name in {each.name for each in CHECKS} for names in LEADS.values() for name in names)
+
+
+def test_every_line_of_the_runbook_that_a_check_names_exists():
+    headings = {
+        line.lstrip("# ").lower().replace(" ", "-")
+        for line in GUIDE.read_text().splitlines()
+        if line.startswith("#")
+    }
+    named = {each.remedy.split("OPERATIONS.md#")[1] for each in CHECKS if "OPERATIONS.md#" in each.remedy}
+    assert len(named) == 7 and named <= headings
+
+
+# A folder --------------------------------------------------------------------------------------------------
+
+
+def test_a_healthy_shop_raises_nothing_and_every_monitor_answers(tmp_path):
+    looked = look_at_folder(place(tmp_path), as_folder(tmp_path / "replay", shop()))
+    assert [each.end for each in looked] == [MONDAY + number * WEEK for number in range(1, 7)]
+    assert {each.cause for one in looked for each in one.readings if each.status == "alarm"} == set()
+    assert {each.monitor for each in looked[-1].readings} == set(MONITORS)
+    assert alerts_in(looked, place(tmp_path)) == ()
+
+
+def test_the_same_look_is_the_same_report_byte_for_byte(tmp_path):
+    folder, here = as_folder(tmp_path / "replay", shop(weeks=3)), place(tmp_path)
+    for name in ("one", "two"):
+        write_json(tmp_path / name, report_of(look_at_folder(here, folder), here, records="replay"))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_a_report_holds_what_pages_and_score_card_read(tmp_path):
+    here = place(tmp_path)
+    looked = look_at_folder(here, as_folder(tmp_path / "replay", shop(weeks=2)))
+    report = json.loads(json.dumps(report_of(looked, here, records="replay", alerts=alerts_in(looked, here))))
+    assert {
+        "replayed",
+        "fault",
+        "release",
+        "generated_from",
+        "periods",
+        "monitors",
+        "alerts",
+        "business",
+        "money_at_stake_per_week",
+        "sentence",
+    } == set(report)
+    assert report["release"] == RELEASE and report["replayed"] is True
+    for reading in report["periods"][-1]["readings"]:
+        assert {
+            "check",
+            "subject",
+            "status",
+            "value",
+            "limit",
+            "count",
+            "sentence",
+            "details",
+            "estimate",
+            "monitor",
+            "title",
+            "owner",
+            "remedy",
+            "unit",
+        } <= set(reading)
+        assert reading["status"] in STATUSES and reading["sentence"].endswith(".")
+    for monitor in report["monitors"]:
+        assert {"name", "title", "status", "sentence", "owner", "trend"} <= set(monitor) and len(
+            monitor["course"]
+        ) == 2
+    assert len(readings_table(looked, here)) == sum(len(each.readings) for each in looked)
+
+
+@pytest.mark.parametrize(
+    ("options", "causes"),
+    [
+        (
+            {
+                "change": lambda week, rows: rows.assign(
+                    usual_weekly_spend=rows["usual_weekly_spend"] * (100 if week >= 2 else 1)
+                )
+            },
+            {"invariants.scale/usual_weekly_spend"},
+        ),
+        (
+            {"change": lambda week, rows: rows.assign(visits_4w=rows["visits_4w"] * (week < 2))},
+            {"invariants.constant/visits_4w"},
+        ),
+        (
+            {
+                "change": lambda week, rows: rows.assign(
+                    usual_weekly_spend=rows["usual_weekly_spend"].where(rows["member"] * (week < 2) > 0)
+                )
+            },
+            {"invariants.nulls/usual_weekly_spend"},
+        ),
+        (
+            {
+                "change": lambda week, rows: rows.sample(
+                    frac=0.3 if week >= 2 else 1.0, random_state=1
+                ).sort_values("member")
+            },
+            {"invariants.rows"},
+        ),
+        (
+            {"latency": lambda week: 0.2 if week < 2 else 0.9},
+            {"performance.latency/service", "performance.tail/service"},
+        ),
+        ({"memory": lambda days: 200 + 15 * max(0, days - 14)}, {"performance.memory/service"}),
+        ({"leaving": 0.5}, {"quality.calibration", "quality.base_rate"}),
+    ],
+    ids=["cents", "constant", "empty", "rows", "slow", "leak", "shift"],
+)
+def test_a_fault_is_found_in_the_period_in_which_it_begins(tmp_path, options, causes):
+    looked = look_at_folder(place(tmp_path), as_folder(tmp_path / "replay", shop(weeks=4, **options)))
+    alarms = [{each.cause for each in one.readings if each.status == "alarm"} for one in looked]
+    assert causes <= alarms[2]
+    if "leaving" not in options:
+        assert not alarms[0] and not alarms[1]
+
+
+def test_an_alert_is_opened_once_and_goes_on_while_its_cause_does(tmp_path):
+    here = place(tmp_path)
+    looked = look_at_folder(
+        here, as_folder(tmp_path / "replay", shop(weeks=4, latency=lambda week: 0.2 if week < 2 else 0.9))
+    )
+    alerts = alerts_in(looked, here)
+    assert {each.cause for each in alerts} == {"performance.latency/service", "performance.tail/service"}
+    for each in alerts:
+        assert (each.first_seen, each.last_seen, each.seen, each.owner) == (
+            MONDAY + 3 * WEEK,
+            MONDAY + 4 * WEEK,
+            2,
+            "ML engineering",
+        )
+
+
+def test_one_may_look_as_one_would_have_looked_then(tmp_path):
+    folder = as_folder(tmp_path / "replay", shop())
+    (then,) = look_at_folder(place(tmp_path), folder, as_of=MONDAY + WEEK)
+    now = look_at_folder(place(tmp_path), folder, period=MONDAY + WEEK)[0]
+    known = {each.check: each.status for each in then.readings}
+    assert (
+        known["quality.auc"] == "unknown"
+        and {each.check: each.status for each in now.readings}["quality.auc"] == "fine"
+    )
+    with pytest.raises(MonitorError, match="no period ends at 2024-07-23"):
+        look_at_folder(place(tmp_path), folder, period=MONDAY + timedelta(days=8))
+
+
+def test_a_history_of_one_day_is_looked_at_and_says_what_it_does_not_know(tmp_path):
+    (only,) = look_at_folder(place(tmp_path), as_folder(tmp_path / "replay", shop(weeks=1, outcomes=False)))
+    assert {each.status for each in only.readings} == {"fine", "unknown"}
+
+
+def test_an_empty_period_is_an_alarm_and_no_crash(tmp_path):
+    tables = shop(weeks=4)
+    gap = pa.scalar(MONDAY + 2 * WEEK, pa.timestamp("us"))
+    for name in ("served", "predictions", "exposures"):
+        tables[name] = tables[name].filter(pc.not_equal(tables[name]["as_of"], gap))
+    looked = look_at_folder(place(tmp_path), as_folder(tmp_path / "replay", tables))
+    third = {each.cause: each for each in looked[2].readings}
+    assert third["invariants.rows"].status == "alarm" and third["invariants.nulls"].status == "unknown"
+    assert {each.cause for each in looked[3].readings if each.status == "alarm"} == set()
+
+
+def test_a_release_that_is_gone_leaves_the_other_monitors_speaking(tmp_path):
+    tables = shop(weeks=2)
+    lost = pa.array(["f" * 64] * len(tables["served"]))
+    tables["served"] = tables["served"].set_column(
+        tables["served"].schema.get_field_index("release"), "release", lost
+    )
+    looked = look_at_folder(place(tmp_path), as_folder(tmp_path / "replay", tables))
+    assert looked[-1].problem and {
+        each.status for each in looked[-1].readings if each.monitor == "quality"
+    } == {"unknown"}
+    assert {each.check for each in looked[-1].readings if each.status == "fine"} >= {
+        "invariants.rows",
+        "performance.latency",
+        "numbers.propensities",
+    }
+
+
+def test_a_folder_without_decisions_says_what_to_run(tmp_path):
+    with pytest.raises(MonitorError, match="holds no decisions"):
+        look_at_folder(place(tmp_path), as_folder(tmp_path / "replay", {}))
+
+
+def test_a_monitor_that_cannot_answer_does_not_silence_the_others(tmp_path, monkeypatch):
+    def broken(material, asked):
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr(ALL[0], "readings", broken)
+    looked = look_at_folder(place(tmp_path), as_folder(tmp_path / "replay", shop(weeks=1)))
+    first = looked[0].readings[0]
+    assert first.status == "unknown" and "no such thing" in first.sentence and len(looked[0].readings) > 20
+
+
+def test_limits_of_the_project_hold_and_a_name_that_is_none_is_refused(tmp_path):
+    folder = as_folder(tmp_path / "replay", shop(weeks=1))
+    strict = look_at_folder(place(tmp_path, limits={"staleness.model": 1.0}), folder)
+    assert {each.cause for each in strict[0].readings if each.status == "alarm"} == {"staleness.model"}
+    with pytest.raises(MonitorError, match=r"no check 'staleness\.modell'"):
+        look_at_folder(place(tmp_path, limits={"staleness.modell": 1.0}), folder)
+
+
+def test_the_worst_answer_stands_for_a_group_and_what_is_unknown_is_no_news():
+    assert (
+        worst(["fine", "unknown"]) == "fine"
+        and worst(["unknown"]) == worst([]) == "unknown"
+        and worst(["watch", "alarm", "fine"]) == "alarm"
+    )
+    assert in_a_row([[("a", "watch")], [("a", "alarm"), ("b", "alarm")], [("a", "fine")]]) == {"a": 2}
+
+
+# A database ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def url(request, tmp_path) -> str:
+    return (
+        f"sqlite:///{tmp_path}/a.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    )
+
+
+def test_a_database_says_what_a_folder_says_and_a_second_look_writes_nothing(url, tmp_path):
+    tables, here = shop(weeks=3), place(tmp_path)
+    told = look_at_folder(here, as_folder(tmp_path / "replay", tables))
+    with as_records(url, tables) as records:
+        found = look_at_database(here, records)
+        assert [replace(each, inputs="") for each in found] == [replace(each, inputs="") for each in told]
+        before = {name: rows(records, name) for name in ("readings", "alerts")}
+        assert look_at_database(here, records) == []
+        assert {name: rows(records, name) for name in ("readings", "alerts")} == before
+        back = looked_before(records)
+    assert [(each.end, each.release, each.inputs, len(each.readings)) for each in back] == [
+        (each.end, each.release, each.inputs, len(each.readings)) for each in found
+    ]
+    assert [each.sentence for each in back[-1].readings] == [
+        each.sentence
+        for each in sorted(
+            found[-1].readings,
+            key=lambda each: ([check.name for check in CHECKS].index(each.check), each.subject),
+        )
+    ]
+
+
+def test_a_look_that_finds_nothing_new_is_a_sign_of_life_all_the_same(tmp_path):
+    with as_records(f"sqlite:///{tmp_path}/a.db", shop(weeks=1)) as records:
+        look_at_database(place(tmp_path), records)
+        (first,) = rows(records, "monitor_runs")
+        look_at_database(place(tmp_path), records)
+        (second,) = rows(records, "monitor_runs")
+    assert second["finished_at"] > first["finished_at"] and {**first, "finished_at": 0} == {
+        **second,
+        "finished_at": 0,
+    }
+
+
+def test_labels_that_come_late_replace_what_their_period_said(url, tmp_path):
+    tables, here = shop(weeks=2), place(tmp_path)
+    with as_records(url, tables) as records:
+        early = look_at_database(here, records, as_of=MONDAY + 2 * WEEK)
+        late = look_at_database(here, records, as_of=MONDAY + 8 * WEEK)
+        assert (
+            [each.end for each in early] == [each.end for each in late] == [MONDAY + WEEK, MONDAY + 2 * WEEK]
+        )
+        said = [each for each in rows(records, "readings") if each["check"] == "quality.auc"]
+    assert [each["status"] for each in said] == ["fine", "fine"] and len(said) == 2
+
+
+def test_only_the_periods_that_something_came_in_for_are_looked_at_again(tmp_path):
+    tables, here = shop(weeks=2), place(tmp_path)
+    with as_records(f"sqlite:///{tmp_path}/a.db", tables) as records:
+        look_at_database(here, records)
+        more = shop(weeks=3)
+        for name in ("served", "predictions", "exposures", "operations"):
+            records.write(name, more[name])
+        assert MONDAY + 3 * WEEK in [each.end for each in look_at_database(here, records)]
+        assert look_at_database(here, records) == []
+
+
+def test_a_dry_run_writes_nothing(tmp_path):
+    with as_records(f"sqlite:///{tmp_path}/a.db", shop(weeks=1)) as records:
+        assert look_at_database(place(tmp_path), records, write=False)
+        assert rows(records, "readings") == rows(records, "monitor_runs") == rows(records, "alerts") == []
+
+
+def test_of_two_looks_at_once_one_wins_and_the_other_is_told(url, tmp_path):
+    with as_records(url, shop(weeks=1)) as records, as_records(url, {}) as others:
+        with alone(records), pytest.raises(MonitorError, match="another look"):
+            look_at_database(place(tmp_path), others)
+        assert rows(records, "monitor_runs") == []
+        assert look_at_database(place(tmp_path), others)  # and when it is over, it may look
+
+
+def test_alerts_are_written_with_their_readings(tmp_path):
+    told = []
+    with as_records(
+        f"sqlite:///{tmp_path}/a.db", shop(weeks=3, latency=lambda week: 0.2 if week < 2 else 0.9)
+    ) as records:
+        look_at_database(place(tmp_path), records, told=told.append)
+        alerts = rows(records, "alerts")
+    assert {each["cause"] for each in alerts} == {"performance.latency/service", "performance.tail/service"}
+    assert {each["state"] for each in alerts} == {"open"} and sum(len(each.opened) for each in told) == len(
+        alerts
+    )
+
+
+def test_a_production_in_which_nobody_decides_any_more_has_periods_without_decisions(tmp_path):
+    tables = shop(weeks=2)
+    tables["experiments"] = tables["experiments"].set_column(
+        tables["experiments"].schema.get_field_index("actor"), "actor", pa.array(["Ann"])
+    )
+    with as_records(f"sqlite:///{tmp_path}/a.db", tables) as records:
+        found = look_at_database(place(tmp_path), records, as_of=MONDAY + 4 * WEEK + timedelta(hours=9))
+    assert len(found) == 4 and not found[-1].replayed
+    assert {each.cause: each.status for each in found[-1].readings}["invariants.rows"] == "alarm"
+    assert found[-1].release == RELEASE
+
+
+def test_a_database_without_decisions_says_what_to_run(tmp_path):
+    with (
+        as_records(f"sqlite:///{tmp_path}/a.db", {}) as records,
+        pytest.raises(MonitorError, match="nothing was decided yet"),
+    ):
+        look_at_database(place(tmp_path), records)
+
+
+def test_a_period_is_replaced_whole_or_not_at_all(tmp_path):
+    with as_records(f"sqlite:///{tmp_path}/a.db", shop(weeks=1)) as records:
+        (looked,) = look_at_database(place(tmp_path), records)
+        before = rows(records, "readings")
+        twice = replace(looked, readings=(*looked.readings, looked.readings[0]))
+        with pytest.raises(Exception, match=r"(?i)unique|integrity|constraint"):
+            write_looked(records, twice, place(tmp_path), started=MONDAY, finished=MONDAY)
+        assert rows(records, "readings") == before
+
+
+def test_production_needs_no_project(tmp_path):
+    here = place_of(Settings(root=tmp_path))
+    assert here.charter is None and here.params.period_days == 7 and here.params.records == "database"
+    assert here.checks["quality.auc"].limit == 0.03
