@@ -240,4 +240,5 @@ with explained():
     with right:
         assumptions(answer)
     rests_on(answer, charter, root)
-    above.html(unhealthy(root))  # last: it asks the database, and the page is there already
+    if ill := unhealthy(root):  # last: it asks the database, and the page is there already
+        above.html(ill)

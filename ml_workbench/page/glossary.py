@@ -40,9 +40,9 @@ TERMS = {
     "matured": "Whose time in the experiment is over, so that all of their outcomes are known.",
 }  # fmt: skip
 
-# %% ../../nbs/page/glossary.ipynb #4a750b5a
+# %% ../../nbs/page/glossary.ipynb #67ed7093
 _FORMS = re.compile(
-    r"(?<![\w-])(" + "|".join(sorted(map(re.escape, TERMS), key=len, reverse=True)) + r")(?![\w-])",
+    r"(?<![\w-])(" + "|".join(sorted(map(re.escape, TERMS), key=len, reverse=True)) + r")(?![\w-]|\.\w)",
     re.IGNORECASE,
 )
 _BY_FORM = {term.lower(): said for term, said in TERMS.items()}

@@ -164,20 +164,21 @@ def newest(
     return found
 
 
-# %% ../../nbs/page/looks.ipynb #a04d2b92
+# %% ../../nbs/page/looks.ipynb #6588614e
 def recorded(
     settings: Settings,  # where the database is
     engine: "sa.Engine",  # of `books`
 ) -> Mapping[str, Any]:  # as reports/monitor.json
     "What the database says of the newest periods."
-    from ml_workbench.monitor.handling import facts, read_alerts
+    from ml_workbench.monitor.handling import read_alerts
     from ml_workbench.monitor.running import looked_before, place_of, report_of
     from ml_workbench.serve.records import open_records
 
     with open_records(settings) as records:
         looked = looked_before(records)
-    alerts = [facts(each) for each in read_alerts(engine, everything=True)]
-    return report_of(looked, place_of(settings), records="database", alerts=alerts)
+    return report_of(
+        looked, place_of(settings), records="database", alerts=read_alerts(engine, everything=True)
+    )
 
 
 def last_look(

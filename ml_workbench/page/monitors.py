@@ -7,7 +7,6 @@ __all__ = [
     "SIGNS",
     "WORDS",
     "NAMES",
-    "TITLES",
     "SHOWN",
     "RANK",
     "Said",
@@ -31,14 +30,13 @@ from typing import Any
 from ..monitor.checks import MONITORS
 from .earned import exact
 
-# %% ../../nbs/page/monitors.ipynb #6a2512a4
+# %% ../../nbs/page/monitors.ipynb #9bbe8e96
 SIGNS = {"fine": "✓", "watch": "!", "alarm": "✕", "unknown": "?"}
 WORDS = {"fine": "fine", "watch": "watch", "alarm": "alarm", "unknown": "cannot be said"}
 NAMES = {
     "dependencies": "Dependencies", "invariants": "Inputs", "skew": "Serving", "drift": "Drift", "staleness": "Age",
     "numbers": "Numbers", "performance": "Speed", "quality": "Predictions", "business": "Programme",
 }  # fmt: skip
-TITLES = {"drift": "Those who come are like those it learnt from", **MONITORS}
 SHOWN = 12  # periods, the newest
 
 
@@ -91,7 +89,7 @@ def since(
     return f"since {short(ends[first])}" if course else ""
 
 
-# %% ../../nbs/page/monitors.ipynb #52ff0a0b
+# %% ../../nbs/page/monitors.ipynb #ff3c1f72
 RANK = ("alarm", "watch", "unknown", "fine")
 
 
@@ -119,7 +117,7 @@ def line_of(
     ends = [each["end"] for each in report["periods"]]
     course, status, name = raw["course"], raw["status"], raw["name"]
     mine = [each for each in report["periods"][-1]["readings"] if each["monitor"] == name]
-    plain = TITLES.get(name, raw["title"])
+    plain = MONITORS.get(name, raw["title"])
     said = plain if status == "fine" else raw["sentence"]
     shown = (*course[-SHOWN:], "unknown") if old else tuple(course[-SHOWN:])
     word = f"was {status}" if old and status != "unknown" else WORDS[status]

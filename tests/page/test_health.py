@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_workbench.monitor.checks import MONITORS, STATUSES
+from ml_workbench.monitor.heartbeat import allowed
 from ml_workbench.page.cases import cases_of
 from ml_workbench.page.health import Stake, advice_of, caution, headline, stake_of, view_of
-from ml_workbench.page.looks import Look, reported, unseen
+from ml_workbench.page.looks import GRACE, Look, reported, unseen
 from ml_workbench.page.monitors import SHOWN, amount, lines_of, since, trends_of
 from ml_workbench.page.signs import cards, caution_line, course, multiples, opening, rows
 from ml_workbench.plan.errors import WorkbenchError
@@ -108,6 +109,10 @@ def test_an_old_all_well_is_never_the_present() -> None:
 @pytest.mark.parametrize(("days", "old"), [(0, False), (7, False), (8.74, False), (8.76, True), (400, True)])
 def test_a_look_is_old_after_a_period_and_a_quarter(days, old) -> None:
     assert bool(unseen(live(week(), at=NOW - timedelta(days=days)), NOW)) is old
+
+
+def test_the_page_and_the_watch_over_the_monitors_agree_on_what_is_too_old() -> None:
+    assert allowed(7) == GRACE * timedelta(days=7)
 
 
 def test_a_replay_does_not_grow_old_but_says_nothing_of_what_is_live() -> None:
