@@ -40,7 +40,7 @@ from ml_workbench.experiment.served import Answers, answers, feeds, operations, 
 from ml_workbench.experiment.traces import WEEK, tables
 from ml_workbench.model.evaluation import policies_of, with_predictions
 from ml_workbench.model.snapshots import read_schema, read_slices, slice_of
-from ml_workbench.monitor import dependencies, running
+from ml_workbench.monitor import running
 from ml_workbench.monitor.asking import Asked
 from ml_workbench.monitor.checks import Reading
 from ml_workbench.monitor.reading import Inputs, Material, keeping, material_of
@@ -202,21 +202,19 @@ class Watch:
                 material_of(kept, self.released, end, self.days, until=until) for end in self.ends[:periods]
             ]
 
-    def looked(self, materials: Sequence[Material], resamples: int | None = None) -> list[list[Reading]]:
-        "What all checks say, period by period, each with what was said before; of resamples, those in which there is chance."
+    def looked(
+        self, materials: Sequence[Material], *, resamples: int = 200, without: Sequence[Any] = ()
+    ) -> list[list[Reading]]:
+        "What checks say, period by period, each with what was said before; those of some modules may be left out."
         params, found = self.place.params, []
+        modules = [each for each in running.ALL if each not in without]
         for material in materials:
             before = running.in_a_row(
                 [[(each.cause, each.status) for each in said] for said in reversed(found)]
             )
-            rest = (params.minimum, resamples or params.resamples, params.confidence, params.seed)
+            rest = (params.minimum, resamples, params.confidence, params.seed)
             asked = Asked(self.place.checks, self.project.charter, self.present, before, *rest)
-            modules = [each for each in running.ALL if each is not dependencies]
-            found.append(
-                running.answered(material, asked)
-                if resamples is None
-                else [one for each in modules for one in each.readings(material, asked)]
-            )
+            found.append([one for each in modules for one in each.readings(material, asked)])
         return found
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ml_workbench.experiment.faults import FAULTS
-from ml_workbench.monitor import running
+from ml_workbench.monitor import dependencies, running
 from tests.monitor.planted import Project, Resampling, Watch, alarms
 
 WITHIN = 2  # periods
@@ -40,7 +40,7 @@ def test_every_fault_names_checks_that_there_are() -> None:
 
 @pytest.mark.slow
 def test_no_alarm_on_the_clean_replay(watch, clean) -> None:
-    looked = watch.looked(watch.materials(clean))
+    looked = watch.looked(watch.materials(clean), resamples=watch.place.params.resamples)
     assert [alarms(readings) for readings in looked] == [set()] * 4
     assert all(
         any(each.check == "skew.features" and each.value == 0.0 for each in readings) for readings in looked
@@ -65,7 +65,7 @@ def _false_alarms(root: Path, folder: Path, numbers: range) -> list[tuple[int, i
     resampling = Resampling(watch, folder)
     found = []
     for number in numbers:
-        looked = watch.looked(resampling.materials(number, resampling.drawn(number)), resamples=200)
+        looked = watch.looked(resampling.materials(number, resampling.drawn(number)), without=[dependencies])
         found += [(number, place, sorted(alarms(each))) for place, each in enumerate(looked) if alarms(each)]
     return found
 
