@@ -11313,10 +11313,6 @@ d = {
                 "ml_workbench/run/alerting.py",
             ),
             "ml_workbench.run.alerting.looked": ("run/alerting.html#looked", "ml_workbench/run/alerting.py"),
-            "ml_workbench.run.alerting.monitor": (
-                "run/alerting.html#monitor",
-                "ml_workbench/run/alerting.py",
-            ),
             "ml_workbench.run.alerting.notify_command": (
                 "run/alerting.html#notify_command",
                 "ml_workbench/run/alerting.py",
@@ -12056,6 +12052,10 @@ d = {
             ),
             "ml_workbench.run.monitoring.moment": (
                 "run/monitoring.html#moment",
+                "ml_workbench/run/monitoring.py",
+            ),
+            "ml_workbench.run.monitoring.monitor": (
+                "run/monitoring.html#monitor",
                 "ml_workbench/run/monitoring.py",
             ),
             "ml_workbench.run.monitoring.run_command": (

@@ -26,8 +26,8 @@ __all__ = [
     "write_served",
 ]
 
-# %% ../../nbs/experiment/served.ipynb #ff0b2008
-from collections.abc import Mapping, Sequence
+# %% ../../nbs/experiment/served.ipynb #8518aafe
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ from .replay import Played, clusters
 from .traces import WEEK
 
 
-# %% ../../nbs/experiment/served.ipynb #b5b73f95
+# %% ../../nbs/experiment/served.ipynb #9d8141b2
 @dataclass(frozen=True)
 class Recorded:
     "What is kept of an answer, and how releases are called."
@@ -75,12 +75,13 @@ def recorded(
     charter: Charter,  # its rule
     *,
     proposed: str,  # the model whose terms hold
+    kept_back: Collection[str] = (),  # features that no release declares: those about people
 ) -> Recorded:
     "What a batch with these models keeps."
     needed = {name for each in scorers.values() for name in each.signature.names}
     needed |= {charter.baseline.feature, schema.usual_weekly_spend, *needed_traits(experiment)}
     labels = {name: f"{name} {each.manifest.sha256[:12]}" for name, each in scorers.items()}
-    columns = tuple((each.name, each.kind) for each in schema.features)
+    columns = tuple((each.name, each.kind) for each in schema.features if each.name not in kept_back)
     held = tuple(name for name in schema.names if name in needed)
     return Recorded(columns, held, labels, labels.get(proposed, proposed))
 

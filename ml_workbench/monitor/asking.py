@@ -17,7 +17,7 @@ from ..plan.files import read_json
 from .checks import Check, Reading, held
 
 
-# %% ../../nbs/monitor/asking.ipynb #01b1ed31
+# %% ../../nbs/monitor/asking.ipynb #c78a142a
 @dataclass(frozen=True)
 class Present:
     "What is installed, declared and reported here."
@@ -59,6 +59,7 @@ def present_in(
 ) -> Present:
     "What is here; of what is not, nothing."
     from ml_workbench.data import definitions
+    from ml_workbench.data.sensitivity import shareable
     from ml_workbench.data.tables import TABLES
     from ml_workbench.plan.params import load_params
     from ml_workbench.release.declaration import declaration_bytes
@@ -70,7 +71,9 @@ def present_in(
         if (root / "reports" / f"{name}.json").is_file():
             reports[name] = read_json(root / "reports" / f"{name}.json")
     if (root / "params.yaml").is_file():
-        declaration = declaration_bytes(definitions.declare(load_params(root).features.horizon_days))
+        params = load_params(root)
+        declared = definitions.declare(params.features.horizon_days)
+        declaration = declaration_bytes(shareable(declared, TABLES, params.privacy.allowed))
     fresh = {each.name: float(each.fresh_days) for each in TABLES if each.fresh_days is not None}
     data = {name: found for name in folders if (found := dvc_hash(root / name)) is not None}
     snapshots = root / "data/features/snapshots.parquet"

@@ -12,7 +12,6 @@ __all__ = [
     "notify_command",
     "looked",
     "alive_command",
-    "monitor",
 ]
 
 # %% ../../nbs/run/alerting.ipynb #2c650c9c
@@ -271,17 +270,5 @@ def alive_command(hours: float | None) -> None:
     click.get_current_context().exit(3 if found.said else 0)
 
 
-# %% ../../nbs/run/alerting.ipynb #443160b0
+# %% ../../nbs/run/alerting.ipynb #87e5a035
 ALERTING = (alerts_command, acknowledge_command, resolve_command, notify_command, alive_command)
-
-
-@click.group()
-def monitor() -> None:
-    """Whether what was true at the launch still is.
-
-    Example: ml-workbench monitor alerts
-    """
-
-
-for _command in ALERTING:
-    monitor.add_command(_command)

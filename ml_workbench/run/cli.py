@@ -21,7 +21,7 @@ __all__ = [
     "main",
 ]
 
-# %% ../../nbs/run/cli.ipynb #7d4d7f98
+# %% ../../nbs/run/cli.ipynb #3070564d
 import os
 import shutil
 import sys
@@ -31,7 +31,6 @@ import click
 
 from .. import __version__
 from ..plan.errors import WorkbenchError
-from .alerting import monitor
 from .deploys import deploy, history, pause, promote, ramp, resume, rollback
 from .driving import drive_command
 from .experiments import experiment

@@ -13,9 +13,10 @@ __all__ = [
     "run_command",
     "status_command",
     "last_report",
+    "monitor",
 ]
 
-# %% ../../nbs/run/monitoring.ipynb #98629ea3
+# %% ../../nbs/run/monitoring.ipynb #4b92caf9
 import json
 from collections.abc import Sequence
 from datetime import datetime
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..plan.errors import MonitorError
-from .alerting import monitor
+from .alerting import ALERTING
 
 if TYPE_CHECKING:
     from ml_workbench.monitor.running import Looked, Place
@@ -154,7 +155,7 @@ def ends_with(
     return 3 if any(each["status"] == "alarm" for each in report["monitors"]) else 0
 
 
-# %% ../../nbs/run/monitoring.ipynb #e5893cf4
+# %% ../../nbs/run/monitoring.ipynb #51a7a52f
 @click.command("run")
 @click.option(
     "--records",
@@ -223,5 +224,13 @@ def last_report() -> dict[str, Any]:
         )
 
 
-for _command in (run_command, status_command):
+@click.group()
+def monitor() -> None:
+    """Whether what was true at the launch still is.
+
+    Example: ml-workbench monitor run
+    """
+
+
+for _command in (run_command, status_command, *ALERTING):
     monitor.add_command(_command)

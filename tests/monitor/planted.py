@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from ml_workbench.data import definitions
 from ml_workbench.data.engine import connect, view_tables
 from ml_workbench.data.outcomes import outcome_named, read_outcome
+from ml_workbench.data.sensitivity import traces
 from ml_workbench.data.tables import TABLES
 from ml_workbench.database.rows import as_rows
 from ml_workbench.experiment.faults import (
@@ -92,8 +93,18 @@ class Project:
         self.proposed = read_json(root / "reports/evaluation.json")["proposal"]["policy"]
         followed = [self.proposed, *(arm.policy for arm in self.experiment.arms)]
         self.scorers = released(self.ladder, followed, root / "models")
+        private = {
+            each.feature
+            for each in traces(definitions.declare(self.schema.horizon_days), TABLES)
+            if each.column not in self.params.privacy.allowed
+        }
         self.about = recorded(
-            self.schema, self.scorers, self.experiment, self.charter, proposed=self.proposed
+            self.schema,
+            self.scorers,
+            self.experiment,
+            self.charter,
+            proposed=self.proposed,
+            kept_back=private,
         )
         self.weeks = np.unique(microseconds(self.actual[self.schema.time].to_numpy()))
         self.connection = connect(threads=2, memory_limit="1GB")
