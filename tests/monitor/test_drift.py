@@ -179,7 +179,7 @@ def test_a_release_that_says_nothing_of_single_weeks_is_judged_all_the_same() ->
 
 def test_a_small_sample_is_not_judged_and_one_just_large_enough_is_given_room() -> None:
     assert [each.status for each in feature_drift(week(count=199), REFERENCE, TEST, NAMED)] == ["unknown"]
-    shifted = feature_drift(week(count=200, habit_3=lambda x: x * 1.3), REFERENCE, TEST, NAMED)
+    shifted = feature_drift(week(count=200, habit_3=lambda x: x * 1.15), REFERENCE, TEST, NAMED)
     assert status(shifted) == {"drift.features": "fine"}
 
 
