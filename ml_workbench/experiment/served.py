@@ -117,14 +117,14 @@ def moments(
     return weeks + after + MINUTE * drawn
 
 
-# %% ../../nbs/experiment/served.ipynb #0e12a463
+# %% ../../nbs/experiment/served.ipynb #74ef2f2f
 def _lots(played: Played) -> tuple[np.ndarray, np.ndarray]:
     "By unit, which of the router's places it is in, and whether it is answered at all."
-    world, plan = played.world, played.experiment
-    seen = np.flatnonzero(world.first_row >= 0)
-    together = None if plan.cluster is None else clusters(world, plan)[seen]
-    place = np.full(len(world.names), -1)
-    place[seen] = Router(plan).assign_many(world.names[seen], together).place
+    world, plan, place = played.world, played.experiment, played.place.copy()
+    out = np.flatnonzero((world.first_row >= 0) & (place < 0))
+    if len(out):
+        together = None if plan.cluster is None else clusters(world, plan)[out]
+        place[out] = Router(plan).assign_many(world.names[out], together).place
     there = (played.place >= 0) | (place > len(plan.arms))
     return place, there & ~played.lost
 

@@ -150,6 +150,10 @@ class Project:
             self._faulty[name] = Faulty(name, rows, as_it_is(world, usual))
         return self._faulty[name]
 
+    def forget(self, name: str) -> None:
+        "Plant a fault anew when it is asked for again."
+        self._faulty.pop(name, None)
+
     def toss(self, name: str = "none", number: int | None = None) -> Toss:
         "One coin: that of the plan, or of a repetition, with noise of its own."
         faulty, seed = self.faulty(name), self.seed if number is None else number

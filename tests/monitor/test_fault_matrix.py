@@ -65,7 +65,9 @@ def _false_alarms(root: Path, folder: Path, numbers: range) -> list[tuple[int, i
     resampling = Resampling(watch, folder)
     found = []
     for number in numbers:
-        looked = watch.looked(resampling.materials(number, resampling.drawn(number)), without=[dependencies])
+        looked = watch.looked(
+            resampling.materials(number, resampling.drawn(number)), resamples=100, without=[dependencies]
+        )
         found += [(number, place, sorted(alarms(each))) for place, each in enumerate(looked) if alarms(each)]
     return found
 
