@@ -10059,6 +10059,7 @@ d = {
                 "plan/params.html#monitorparams",
                 "ml_workbench/plan/params.py",
             ),
+            "ml_workbench.plan.params.Owners": ("plan/params.html#owners", "ml_workbench/plan/params.py"),
             "ml_workbench.plan.params.Params": ("plan/params.html#params", "ml_workbench/plan/params.py"),
             "ml_workbench.plan.params.PrivacyParams": (
                 "plan/params.html#privacyparams",

@@ -336,13 +336,13 @@ def look_at_folder(
         return [each for each in found if each.end in wanted]
 
 
-# %% ../../nbs/monitor/running.ipynb #1b2484fb
+# %% ../../nbs/monitor/running.ipynb #6f2c3962
 def scene_of(
     looked: Looked,
     place: Place,
 ) -> Scene:
     "A period, as alerts see it."
-    return Scene(looked.end, looked.release, place.checks, place.params.owners)
+    return Scene(looked.end, looked.release, place.checks, vars(place.params.owners))
 
 
 def alerts_in(
@@ -356,7 +356,7 @@ def alerts_in(
     return known
 
 
-# %% ../../nbs/monitor/running.ipynb #2f4fcbdc
+# %% ../../nbs/monitor/running.ipynb #2634759f
 ORDER = (
     "alarm",
     "watch",
@@ -430,7 +430,7 @@ def monitor_json(
     roles = [checks[each.check].role for each in about] or ["model"]
     return {
         "name": monitor, "title": MONITORS.get(monitor, monitor), "status": status, "sentence": sentence,
-        "owner": place.params.owners[max(dict.fromkeys(roles), key=roles.count)], "trend": _trend(looked, monitor),
+        "owner": vars(place.params.owners)[max(dict.fromkeys(roles), key=roles.count)], "trend": _trend(looked, monitor),
         "course": [worst(each.status for each in one.readings if each.monitor == monitor) for one in looked],
     }  # fmt: skip
 
@@ -467,7 +467,7 @@ def _overall(newest: Looked, checks: Mapping[str, Check]) -> str:
     return f"{count}{', ' + rest if rest else ''}.{first}"
 
 
-# %% ../../nbs/monitor/running.ipynb #f28021c8
+# %% ../../nbs/monitor/running.ipynb #e3712191
 def fault_of(
     root: Path,  # the project
 ) -> str:  # none where none was
@@ -485,7 +485,7 @@ def report_of(
     alerts: Sequence[Alert] = (),
 ) -> dict[str, Any]:  # reports/monitor.json
     "What was found, as plain values."
-    newest, checks, owners = looked[-1], place.checks, place.params.owners
+    newest, checks, owners = looked[-1], place.checks, vars(place.params.owners)
     known = [
         *MONITORS,
         *dict.fromkeys(each.monitor for each in newest.readings if each.monitor not in MONITORS),
@@ -507,7 +507,7 @@ def report_of(
     })  # fmt: skip
 
 
-# %% ../../nbs/monitor/running.ipynb #0218169c
+# %% ../../nbs/monitor/running.ipynb #054e2da5
 def readings_table(
     looked: Sequence[Looked],
     place: Place,
@@ -517,7 +517,7 @@ def readings_table(
     "Every reading of every period."
     import pandas as pd
 
-    checks, owners = place.checks, place.params.owners
+    checks, owners = place.checks, vars(place.params.owners)
     rows = [
         {
             "period": each.end, "release": each.release, "monitor": reading.monitor, "check": reading.check, "subject": reading.subject,

@@ -25,6 +25,7 @@ __all__ = [
     "GateParams",
     "ReplayParams",
     "AttributionParams",
+    "Owners",
     "MonitorParams",
     "RetrainingParams",
     "PrivacyParams",
@@ -273,7 +274,16 @@ class AttributionParams(Section):
     prior_lift: Positive  # standard deviation of relative lifts that such changes bring, for shrinkage
 
 
-# %% ../../nbs/plan/params.ipynb #d2d427d1
+# %% ../../nbs/plan/params.ipynb #7386f103
+class Owners(Section):
+    "Who answers for what."
+
+    data: Text
+    model: Text
+    service: Text
+    business: Text
+
+
 class MonitorParams(Section):
     "Stage monitor: whether what was true at the launch still is."
 
@@ -284,7 +294,7 @@ class MonitorParams(Section):
     resamples: Count
     confidence: Confidence
     limits: dict[str, float]  # check → limit, instead of the declared one
-    owners: Annotated[dict[Literal["data", "model", "service", "business"], Text], Field(min_length=4)]
+    owners: Owners
 
 
 class RetrainingParams(Section):

@@ -59,7 +59,7 @@ def test_variables_that_steer_the_tests_are_no_settings(project):
     ("variables", "message"),
     [
         ({"MLW_PROT": "1"}, r"environment \(MLW_\*\): unknown setting 'prot', did you mean 'port'\?"),
-        ({"MLW_ROOT": "/"}, "unknown setting 'root', known: api_host, api_port"),
+        ({"MLW_ROOT": "/"}, "unknown setting 'root', known: alert_hours, .*api_host, api_port"),
         ({"MLW_PORT": "eighty"}, r"environment \(MLW_\*\): port = 'eighty' is not a whole number"),
         ({"MLW_PORT": "-1"}, "port = '-1' is not a whole number"),
         ({"MLW_PORT": ""}, "port = '' is not a whole number"),
