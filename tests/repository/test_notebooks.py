@@ -190,7 +190,11 @@ def test_cell_ids_are_unique_in_each_notebook():
 
 
 def test_every_stage_has_its_section_in_the_parameters_and_the_other_way_round():
-    sections = set(yaml.safe_load((ROOT / "params.yaml").read_text())) - {"charter", "experiment", "retraining"}
+    sections = set(yaml.safe_load((ROOT / "params.yaml").read_text())) - {
+        "charter",
+        "experiment",
+        "retraining",
+    }
     assert {path.stem for path in STAGES} == sections
 
 
