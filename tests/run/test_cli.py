@@ -52,7 +52,7 @@ def test_an_error_is_one_line_without_traceback(call) -> None:
     assert shown.exit_code == 1
     assert (
         shown.stderr
-        == "error: there is no stage 'nope': known: attribution, compact, data, diagnose, evaluate, features, gate, replay, train, tune\n"
+        == "error: there is no stage 'nope': known: attribution, compact, data, diagnose, evaluate, features, gate, monitor, replay, train, tune\n"
     )
 
 
