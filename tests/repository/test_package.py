@@ -61,7 +61,7 @@ COMMANDS = {
 }
 # These fit, tune, explain, convert or run stages: `batch` goes without them, and with everything else.
 FITTING = {
-    *(f"ml_workbench.examine.{name}" for name in ("explanation", "fairness", "leaks", "misses", "readings", "reasons", "refits", "slices", "what_if")),
+    *(f"ml_workbench.examine.{name}" for name in ("corrected", "explanation", "fairness", "leaks", "misses", "readings", "reasons", "refits", "slices", "what_if")),
     *(f"ml_workbench.model.{name}" for name in ("bench", "candidates", "compact", "conversion", "estimators", "graph", "research", "searches", "spaces", "spend", "studies", "trials", "tuning", "variants")),
     "ml_workbench.run.engines",
 }  # fmt: skip
