@@ -197,7 +197,7 @@ def test_a_weight_beyond_the_limit_is_cut_and_told():
     assert cut == 0.25 and np.isclose(weights[0] / weights[1], 10.0)
 
 
-@given(st.lists(st.floats(0, 100), min_size=1, max_size=50))
+@given(st.lists(st.just(0.0) | st.floats(1e-6, 100), min_size=1, max_size=50))
 def test_effective_rows_are_never_more_than_rows(weights):
     assert 0.0 <= effective_rows(np.array(weights)) <= len(weights) + 1e-9
 

@@ -88,6 +88,7 @@ def project(root: Path) -> Path:
     for name in sorted({*listed.stdout.split("\0")} - {""}):
         if name.startswith(("ml_workbench/", "nbs/", ".dvc/")) or name in (
             "settings.ini",
+            "reports/corrections.json",
             "reports/tuned.json",
             "dvc.yaml",
             "requirements.lock",
