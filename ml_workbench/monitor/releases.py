@@ -17,7 +17,7 @@ from typing import Any
 
 from ..model.session import SIGNATURE
 from ..plan.errors import ReleaseError, WorkbenchError
-from ..plan.files import read_json
+from ..plan.files import read_json, replacing
 from ..release.bundle import FOLDER, Bundle
 from ..release.declaration import DECLARATION
 from ..release.policy import POLICY, Terms, terms_from
@@ -165,10 +165,10 @@ def _reference(root: Path, scorer: Any, stamp: str, kept: Path | None) -> bytes:
         return path.read_bytes()
     data = reference_in(read_run(root, scorer), judged=False)
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         for old in path.parent.glob("reference-*.json"):
-            old.unlink()
-        path.write_bytes(data)
+            old.unlink(missing_ok=True)
+        with replacing(path) as fresh:
+            fresh.write_bytes(data)
     return data
 
 

@@ -57,10 +57,13 @@ class Tokens:
             return
         try:
             status = self.file.stat()
-            if (stamp := (status.st_mtime_ns, status.st_size)) == self._stamp:
-                return
-            self._read = digests_of(self.file.read_text(encoding="utf-8").splitlines(), str(self.file))
-            self._stamp, self.problem = stamp, None
+            if (stamp := (status.st_mtime_ns, status.st_size)) != self._stamp:
+                if not (text := self.file.read_text(encoding="utf-8")):
+                    raise ServiceError(
+                        "it is empty, as while it is written; to shut everybody out, leave one line: #"
+                    )
+                self._read, self._stamp = digests_of(text.splitlines(), str(self.file)), stamp
+            self.problem = None
         except (OSError, UnicodeDecodeError, ServiceError) as error:
             self.problem = f"{self.file} cannot be read ({getattr(error, 'strerror', None) or error})"
 

