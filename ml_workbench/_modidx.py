@@ -14615,6 +14615,10 @@ d = {
                 "serve/shipping.html#read_status",
                 "ml_workbench/serve/shipping.py",
             ),
+            "ml_workbench.serve.shipping.rest": (
+                "serve/shipping.html#rest",
+                "ml_workbench/serve/shipping.py",
+            ),
             "ml_workbench.serve.shipping.run": ("serve/shipping.html#run", "ml_workbench/serve/shipping.py"),
             "ml_workbench.serve.shipping.tell": (
                 "serve/shipping.html#tell",

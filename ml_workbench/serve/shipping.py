@@ -9,6 +9,8 @@ __all__ = [
     "PING",
     "MINUTE",
     "PAUSES",
+    "RESTS",
+    "SHARE",
     "Lines",
     "Shipping",
     "read_status",
@@ -18,6 +20,7 @@ __all__ = [
     "failed",
     "tell",
     "Stop",
+    "rest",
     "run",
     "command",
     "watch",
@@ -327,12 +330,25 @@ class Stop:
             self.asked.wait(seconds)
 
 
+# %% ../../nbs/serve/shipping.ipynb #2674511c
+RESTS = (
+    0.1,
+    1.0,
+)  # seconds between two batches, when there is not enough for a full one: the shortest, and the longest
+SHARE = 8  # times as long as a batch took
+
+
+def rest(
+    seconds: float,  # that a batch took
+) -> float:  # seconds
+    "How long the next batch may gather."
+    return min(max(RESTS[0], SHARE * seconds), RESTS[1])
+
+
 # %% ../../nbs/serve/shipping.ipynb #e5aadfff
 def run(
     shipper: Shipper,
     stop: Stop,
-    *,
-    wait_ms: int = 100,  # between two batches, when there is not enough for a full one
 ) -> None:
     "Ship until told to stop; wait for one's turn where somebody else ships."
     waiting = False
@@ -345,7 +361,8 @@ def run(
                 if stop.asked.is_set():
                     break
             else:
-                waiting, pause = False, 0.0 if shipper.step() else wait_ms / 1000
+                waiting, begun = False, time.monotonic()
+                pause = 0.0 if shipper.step() else rest(time.monotonic() - begun)
                 if stop.asked.is_set() and not segments(shipper.folder):
                     break
         except (DatabaseAway, OSError) as error:
