@@ -127,13 +127,13 @@ def auc_draws(
     order = np.argsort(score, kind="stable")
     first = np.flatnonzero(np.append(True, np.diff(score[order]) != 0))
     weights, chance = weights[order].astype(np.float64), chance[order, None]
-    yes, no = (np.add.reduceat(weights * part, first, axis=0) for part in (chance, 1 - chance))
-    itself = (weights * chance * (1 - chance)).sum(axis=0)
-    below = np.cumsum(no, axis=0) - no
+    yes = weights * chance
+    no, itself = weights - yes, np.einsum("ij,i->j", yes, 1 - chance[:, 0])
+    if len(first) < len(order):  # where some are tied, of groups instead of rows
+        yes, no = (np.add.reduceat(each, first, axis=0) for each in (yes, no))
+    ordered = np.einsum("ij,ij->j", yes, np.cumsum(no, axis=0) - no / 2)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return ((yes * (below + no / 2)).sum(axis=0) - itself / 2) / (
-            yes.sum(axis=0) * no.sum(axis=0) - itself
-        )
+        return (ordered - itself / 2) / (yes.sum(axis=0) * no.sum(axis=0) - itself)
 
 
 # %% ../../nbs/monitor/quality.ipynb #e9f7db23
