@@ -8193,10 +8193,6 @@ d = {
                 "monitor/reviews.html#review.changed",
                 "ml_workbench/monitor/reviews.py",
             ),
-            "ml_workbench.monitor.reviews._alone": (
-                "monitor/reviews.html#_alone",
-                "ml_workbench/monitor/reviews.py",
-            ),
             "ml_workbench.monitor.reviews._review": (
                 "monitor/reviews.html#_review",
                 "ml_workbench/monitor/reviews.py",
@@ -10110,6 +10106,24 @@ d = {
                 "ml_workbench/plan/params.py",
             ),
         },
+        "ml_workbench.plan.registers": {
+            "ml_workbench.plan.registers.Register": (
+                "plan/registers.html#register",
+                "ml_workbench/plan/registers.py",
+            ),
+            "ml_workbench.plan.registers.Register.add": (
+                "plan/registers.html#register.add",
+                "ml_workbench/plan/registers.py",
+            ),
+            "ml_workbench.plan.registers.Register.read": (
+                "plan/registers.html#register.read",
+                "ml_workbench/plan/registers.py",
+            ),
+            "ml_workbench.plan.registers._alone": (
+                "plan/registers.html#_alone",
+                "ml_workbench/plan/registers.py",
+            ),
+        },
         "ml_workbench.plan.settings": {
             "ml_workbench.plan.settings.Settings": (
                 "plan/settings.html#settings",
@@ -11930,8 +11944,6 @@ d = {
                 "run/gate.html#standing.allowed",
                 "ml_workbench/run/gate.py",
             ),
-            "ml_workbench.run.gate._alone": ("run/gate.html#_alone", "ml_workbench/run/gate.py"),
-            "ml_workbench.run.gate._append": ("run/gate.html#_append", "ml_workbench/run/gate.py"),
             "ml_workbench.run.gate._changed": ("run/gate.html#_changed", "ml_workbench/run/gate.py"),
             "ml_workbench.run.gate._columns": ("run/gate.html#_columns", "ml_workbench/run/gate.py"),
             "ml_workbench.run.gate._damaged": ("run/gate.html#_damaged", "ml_workbench/run/gate.py"),

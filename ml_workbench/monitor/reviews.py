@@ -15,12 +15,9 @@ __all__ = [
 ]
 
 # %% ../../nbs/monitor/reviews.ipynb #391a4779
-import fcntl
 import hashlib
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +25,7 @@ from typing import Any
 import yaml
 
 from ..plan.errors import MonitorError, did_you_mean
-from ..plan.files import replacing
+from ..plan.registers import Register
 from ..release.provenance import section_hash
 
 # %% ../../nbs/monitor/reviews.ipynb #eeb1fdfe
@@ -90,36 +87,13 @@ def read_reviews(
     root: Path,  # the project
 ) -> tuple[Review, ...]:  # oldest first
     "All reviews; raises `MonitorError` for a file that is not what was written."
-    if not (path := root / REVIEWS).exists():
-        return ()
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(rows, list):
-            raise TypeError("not a list")
-        return tuple(_review(row) for row in rows)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MonitorError(
-            f"{REVIEWS} is damaged ({error}): restore it with `git checkout {REVIEWS}`"
-        ) from error
+    return _REGISTER.read(root)
+
+
+_REGISTER = Register(REVIEWS, "review", MonitorError, _review)
 
 
 # %% ../../nbs/monitor/reviews.ipynb #f9f18896
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    "Wait until nobody else writes."
-    path = root / "state" / "locks" / "reviews.lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    except OSError as error:
-        raise MonitorError(
-            f"{path} cannot be written: {error.strerror}; the review was not recorded"
-        ) from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def add_review(
     root: Path,  # the project
     *,
@@ -135,8 +109,5 @@ def add_review(
         raise MonitorError(f"unknown verdict '{verdict}', {did_you_mean(verdict, VERDICTS)}")
     at = f"{(now or datetime.now(UTC)).astimezone(UTC):%Y-%m-%dT%H:%M:%S+00:00}"
     review = Review(" ".join(by.split()), at, verdict, " ".join(note.split()), reviewed_parts(root))
-    with _alone(root):
-        lines = [json.dumps(asdict(each), ensure_ascii=False) for each in (*read_reviews(root), review)]
-        with replacing(root / REVIEWS) as temporary:
-            temporary.write_text("[\n " + ",\n ".join(lines) + "\n]\n", encoding="utf-8")
+    _REGISTER.add(root, review)
     return review

@@ -16,19 +16,17 @@ __all__ = [
 ]
 
 # %% ../../nbs/run/gate.ipynb #10463b69
-import fcntl
-import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ..model.gate import Verdict, basis, fingerprint, verdict_from
 from ..plan.errors import GateError
-from ..plan.files import read_json, replacing, rounded
+from ..plan.files import read_json, rounded
 from ..plan.params import load_params
+from ..plan.registers import Register
 
 
 # %% ../../nbs/run/gate.ipynb #0b588d02
@@ -114,45 +112,10 @@ def read_overrides(
     root: Path,  # the project
 ) -> tuple[Override, ...]:  # oldest first
     "All overrides; raises `GateError` for a file that is not what was written."
-    if not (path := root / OVERRIDES).exists():
-        return ()
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(rows, list):
-            raise TypeError("not a list")
-        return tuple(_record(row) for row in rows)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise GateError(
-            f"{OVERRIDES} is damaged ({error}): restore it with `git checkout {OVERRIDES}`"
-        ) from error
+    return _REGISTER.read(root)
 
 
-# %% ../../nbs/run/gate.ipynb #10b63d0c
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    "Wait until nobody else signs."
-    path = root / "state" / "locks" / "overrides.lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    except OSError as error:
-        raise GateError(
-            f"{path} cannot be written: {error.strerror}; the override was not recorded"
-        ) from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _append(root: Path, override: Override) -> None:
-    "Add a line, and leave the others as they are."
-    path, line = root / OVERRIDES, json.dumps(asdict(override), ensure_ascii=False)
-    with _alone(root):
-        known = read_overrides(root)
-        before = path.read_text(encoding="utf-8").rstrip() if known else "[\n]"
-        grown = before.removesuffix("]") + ("," if known else " ") + line + "\n]\n"
-        with replacing(path) as temporary:
-            temporary.write_text(grown, encoding="utf-8")
+_REGISTER = Register(OVERRIDES, "override", GateError, _record)
 
 
 # %% ../../nbs/run/gate.ipynb #a9d061c5
@@ -180,7 +143,7 @@ def sign_override(
     override = Override(
         verdict.artifact, verdict.model, verdict.label, by.strip(), reason.strip(), now(), verdict.failed
     )
-    _append(root, override)
+    _REGISTER.add(root, override)
     return override
 
 
