@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
+from measuring import best_of, peak_megabytes
 
 ROWS, TARGET_RATIO, TARGET_MB, RUNS, AGAIN = 10_000_000, 1.5, 300.0, 20, 4
 OUTCOMES, COVARIATE, PRODUCTS = ["revenue", "minutes", "orders"], "before", [("revenue", "orders")]
@@ -74,17 +75,6 @@ def tea_tasting(path: Path, engine: str) -> Callable[[], object]:
     return lambda: experiment.analyze(connection.read_parquet(str(path)), control="control")
 
 
-def best_of(times: int, works: list[Callable[[], object]]) -> list[float]:
-    "Shortest wall time of each: what the machine can do when nothing else disturbs it. They take turns."
-    found: list[list[float]] = [[] for _ in works]
-    for _ in range(times):
-        for place, work in enumerate(works):
-            start = time.perf_counter()
-            work()
-            found[place].append(time.perf_counter() - start)
-    return [min(some) for some in found]
-
-
 def fingerprint(summary: object) -> str:
     "All bits of the moments."
     parts = [
@@ -99,18 +89,6 @@ def in_a_process_of_its_own(path: Path, what: str) -> dict:
     command = [sys.executable, __file__, "--alone", what, "--file", str(path)]
     return json.loads(
         subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-    )
-
-
-def peak_megabytes() -> float:
-    "Resident memory of this process at its highest; Linux keeps it since the program was loaded."
-    if (status := Path("/proc/self/status")).exists():
-        [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-        return int(line.split()[1]) * 1024 / 1e6
-    import resource
-
-    return (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
     )
 
 

@@ -11,12 +11,12 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
 import numpy as np
+from measuring import best_of, peak_megabytes
 
 from ml_workbench.monitor.counting import scan
 from ml_workbench.monitor.summaries import Scale
@@ -80,29 +80,6 @@ def plain(path: Path, count: int = 256) -> Callable[[], list]:
     asked = ", ".join(f"quantile_cont(c{place}, [{steps}])" for place in range(COLUMNS))
     connection = duckdb.connect(config={"threads": 2})
     return lambda: connection.execute(f"SELECT {asked} FROM '{path}'").fetchall()
-
-
-def best_of(times: int, works: list[Callable[[], object]]) -> list[float]:
-    "Shortest wall time of each; they take turns."
-    found: list[list[float]] = [[] for _ in works]
-    for _ in range(times):
-        for place, work in enumerate(works):
-            start = time.perf_counter()
-            work()
-            found[place].append(time.perf_counter() - start)
-    return [min(some) for some in found]
-
-
-def peak_megabytes() -> float:
-    "Resident memory of this process at its highest; getrusage would begin at what its parent held."
-    if (status := Path("/proc/self/status")).is_file():
-        [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-        return int(line.split()[1]) * 1024 / 1e6
-    import resource
-
-    return (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-    )
 
 
 def written(scale: Scale, then: dict[str, Numbers], path: Path) -> None:
