@@ -36,6 +36,10 @@ EARNED = {
     "Targeting": ("targeting", ".mlw-values .mlw-from", ".js-plotly-plot .main-svg"),
     "Plan": ("plan", ".mlw-split", ".mlw-second"),
 }
+WATCHED = {
+    "Health": ("health", ".mlw-sentence", ".mlw-multiples"),
+    "Score card": ("score_card", ".mlw-sentence", ".mlw-tests"),
+}
 
 # Remember when the reader acted and when the marked point next stood elsewhere.
 WATCH = """([event, selector]) => {
@@ -132,13 +136,19 @@ def switched(page: Page, step: int) -> float:
     return page.evaluate("window.taken") / 1000
 
 
-def earned(browser: Browser, address: str, visits: int, moves: int) -> list[str]:
-    "The pages about what was earned."
+def visited(browser: Browser, address: str, pages: dict[str, tuple[str, str, str]], visits: int) -> list[str]:
+    "Each of some pages, in a fresh profile every time."
     rows = []
-    for name, (path, first, picture) in EARNED.items():
+    for name, (path, first, picture) in pages.items():
         times = [painted(browser, f"{address}/{path}", first, picture) for _ in range(visits)]
         rows.append(row(f"{name}: first useful paint", [words for words, _ in times], SENTENCE_TARGET))
         rows.append(row(f"{name}: picture", [drawn for _, drawn in times], None))
+    return rows
+
+
+def earned(browser: Browser, address: str, visits: int, moves: int) -> list[str]:
+    "The pages about what was earned."
+    rows = visited(browser, address, EARNED, visits)
     page = settled(browser, f"{address}/attribution")
     rows.append(
         row("Attribution: another arm", [switched(page, step) for step in range(moves)], ANSWER_TARGET)
@@ -201,6 +211,7 @@ def main() -> None:
         keys = [by_key(page, step) for step in range(moves)]
         mouse = [by_mouse(page, step) for step in range(moves)]
         pages = earned(browser, address, visits, moves) if report.is_file() else []
+        pages += visited(browser, address, WATCHED, visits)
         browser.close()
     rows = [
         row("First visit after the start: sentence", [first[0]], SENTENCE_TARGET),
