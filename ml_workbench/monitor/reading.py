@@ -5,6 +5,8 @@
 # %% auto #0
 __all__ = [
     "READ",
+    "UNSEEN",
+    "EARLIER",
     "LARGE",
     "SLACK",
     "UNKNOWN",
@@ -14,6 +16,7 @@ __all__ = [
     "period_of",
     "Kept",
     "keeping",
+    "noted_tables",
     "Inputs",
     "inputs_of",
     "looked_upon",
@@ -30,7 +33,7 @@ __all__ = [
 # %% ../../nbs/monitor/reading.ipynb #9ba6d8bb
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -82,9 +85,11 @@ READ = (
     "served", "predictions", "exposures", "assignments", "covariates", "experiments", "outcomes", "operations", "batches", "ledger",
     "online_features",
 )  # fmt: skip
+UNSEEN = "nobody noted what the source's tables held: `ml-workbench score` and `ml-workbench online` do, and so does the monitor where it runs in the project (data.source in params.yaml)"
+EARLIER = timedelta(days=35)  # that the source is known before the first period, to see what is new in it
 LARGE = {
     "served": ("features", "shadows"),
-    "online_features": ("row",),
+    "online_features": ("row", "written_at"),
 }  # columns that are not read with the others
 _SQL = {
     pa.string(): "VARCHAR",
@@ -165,6 +170,10 @@ class Kept:
     feeds: Mapping[str, Mapping[str, Any]] = field(
         default_factory=dict
     )  # by end of period, what was known of the source
+    seen: Mapping[datetime, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # likewise by as-of time, as it was noted in a database
+    unseen: str = UNSEEN  # why nothing is known of it where nothing is
     anchor: datetime | None = (
         None  # where a period begins, and with it all others; the first decision when omitted
     )
@@ -190,6 +199,20 @@ class Kept:
     def one(self, sql: str) -> tuple | None:
         "The first row of an answer."
         return next(iter(self.rows(sql)), None)
+
+    def known_of_source(self, start: datetime, end: datetime) -> Mapping[str, Mapping[str, Any]]:  # by table
+        "What the source held when the lists of a period were drawn up; of several times, the newest."
+        times = [each for each in self.seen if each < end]
+        if not times or max(times) < start:
+            return self.feeds.get(end.isoformat(sep=" "), {})
+        last, before = (
+            max(times),
+            self.seen.get(max((each for each in times if each < start), default=None), {}),
+        )
+        return {
+            name: {**each, "before": sorted(before.get(name, each)["columns"])}
+            for name, each in self.seen[last].items()
+        }
 
     def features(
         self, start: datetime, end: datetime, limit: int
@@ -231,7 +254,7 @@ def keeping(
     try:
         if isinstance(source, Records):
             _show_database(connection, source, since)
-            yield Kept(connection, source, anchor=since)
+            yield Kept(connection, source, anchor=since, seen=_noted(source, since))
         else:
             if not source.is_dir():
                 raise MonitorError(
@@ -245,6 +268,39 @@ def keeping(
         ) from error
     finally:
         connection.close()
+
+
+def _noted(records: Records, since: datetime | None) -> dict[datetime, dict[str, Any]]:
+    "What was noted of the source, by as-of time and table; from one period earlier on, to see what changed."
+    table = table_of("feeds")
+    query = sa.select(table).order_by(table.c.as_of, table.c.feed)
+    if since is not None:
+        query = query.where(table.c.as_of >= since - EARLIER)
+    with transaction(records.engine, reading=True) as connection:
+        return noted_tables(connection.execute(query).mappings())
+
+
+def noted_tables(
+    rows: Iterable[Mapping[str, Any]],  # of table `feeds`
+) -> dict[datetime, dict[str, Any]]:  # by as-of time and table, times as texts
+    "What was noted of the source, as checks read it."
+    found: dict[datetime, dict[str, Any]] = {}
+    for row in rows:
+        times = {
+            name: row[key] and str(row[key])
+            for name, key in (
+                ("latest", "latest"),
+                ("arrived", "arrived"),
+                ("seen", "seen_at"),
+                ("as_of", "as_of"),
+            )
+        }
+        found.setdefault(row["as_of"], {})[row["feed"]] = {
+            "rows": row["rows"],
+            "columns": json.loads(row["columns"]),
+            **times,
+        }
+    return found
 
 
 def _feeds(path: Path) -> dict[str, dict[str, Any]]:
@@ -496,7 +552,9 @@ class Material:
     recent: pa.Table  # the same of this period and the three before
     traits: pa.Table  # what was known of units when they were assigned, by which groups are told apart
     operations: pa.Table  # how processes fared, up to the period's end
-    feeds: Mapping[str, Mapping[str, Any]]  # by table: rows, columns, latest, arrived
+    feeds: Mapping[
+        str, Mapping[str, Any]
+    ]  # by table: rows, columns, latest, arrived; where it was noted, as_of, seen and the columns before
     counts: tuple[int, ...]  # decisions of the periods before, the oldest first
     online_as_of: datetime | None  # of the features at hand
     line: int | None  # of the ledger
@@ -504,6 +562,7 @@ class Material:
     cost: float = 0.0
     spend: float = 0.0  # what units brought in the period, as far as outcomes say
     replayed: bool = False
+    unseen: str = UNSEEN  # why nothing is known of the source
 
     @property
     def start(self) -> datetime:
@@ -611,9 +670,9 @@ def material_of(
     return Material(
         period_end=end, period_days=days, until=until, release=released.name, released=released, reference=released.reference,
         inputs=inputs, examples=examples, score=_score_of(answers, released.reference), actions=actions, served=served, answers=answers,
-        recent=recent, traits=_traits(kept, released), operations=operations, feeds=kept.feeds.get(end.isoformat(sep=" "), {}), counts=_counts_before(kept, start, days),
+        recent=recent, traits=_traits(kept, released), operations=operations, feeds=kept.known_of_source(start, end), counts=_counts_before(kept, start, days),
         online_as_of=online, line=kept.one("SELECT max(line) FROM ledger")[0], sent=sent, cost=round(float(cost), 6), spend=round(float(spend), 2),
-        replayed=kept.replayed,
+        replayed=kept.replayed, unseen=kept.unseen,
     )  # fmt: skip
 
 
