@@ -7895,6 +7895,14 @@ d = {
                 "monitor/reading.html#inputs",
                 "ml_workbench/monitor/reading.py",
             ),
+            "ml_workbench.monitor.reading.Inputs.facts": (
+                "monitor/reading.html#inputs.facts",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Inputs.told": (
+                "monitor/reading.html#inputs.told",
+                "ml_workbench/monitor/reading.py",
+            ),
             "ml_workbench.monitor.reading.Kept": (
                 "monitor/reading.html#kept",
                 "ml_workbench/monitor/reading.py",
@@ -8029,6 +8037,10 @@ d = {
             ),
             "ml_workbench.monitor.reading.arms_of": (
                 "monitor/reading.html#arms_of",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.as_streamed": (
+                "monitor/reading.html#as_streamed",
                 "ml_workbench/monitor/reading.py",
             ),
             "ml_workbench.monitor.reading.fingerprint": (
@@ -8668,6 +8680,36 @@ d = {
             "ml_workbench.monitor.staleness.stages_seen": (
                 "monitor/staleness.html#stages_seen",
                 "ml_workbench/monitor/staleness.py",
+            ),
+        },
+        "ml_workbench.monitor.streamed": {
+            "ml_workbench.monitor.streamed.Streamed": (
+                "monitor/streamed.html#streamed",
+                "ml_workbench/monitor/streamed.py",
+            ),
+            "ml_workbench.monitor.streamed._days": (
+                "monitor/streamed.html#_days",
+                "ml_workbench/monitor/streamed.py",
+            ),
+            "ml_workbench.monitor.streamed._doubt": (
+                "monitor/streamed.html#_doubt",
+                "ml_workbench/monitor/streamed.py",
+            ),
+            "ml_workbench.monitor.streamed._with_features": (
+                "monitor/streamed.html#_with_features",
+                "ml_workbench/monitor/streamed.py",
+            ),
+            "ml_workbench.monitor.streamed.a_year_earlier": (
+                "monitor/streamed.html#a_year_earlier",
+                "ml_workbench/monitor/streamed.py",
+            ),
+            "ml_workbench.monitor.streamed.counted_between": (
+                "monitor/streamed.html#counted_between",
+                "ml_workbench/monitor/streamed.py",
+            ),
+            "ml_workbench.monitor.streamed.streamed": (
+                "monitor/streamed.html#streamed",
+                "ml_workbench/monitor/streamed.py",
             ),
         },
         "ml_workbench.monitor.summaries": {

@@ -24,6 +24,7 @@ __all__ = [
     "label_of",
     "arms_of",
     "answers_of",
+    "as_streamed",
     "Material",
     "main_release",
     "material_of",
@@ -33,7 +34,7 @@ __all__ = [
 # %% ../../nbs/monitor/reading.ipynb #9ba6d8bb
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -58,6 +59,8 @@ from ..release.reference import Categories, Numbers, categories, numbers
 from ..serve.designs import REPLAY
 from ..serve.records import AT_ONCE, Records, fetched
 from .releases import Released
+from .streamed import a_year_earlier, streamed
+from .summaries import Counted
 
 
 # %% ../../nbs/monitor/reading.ipynb #593cb0e4
@@ -329,7 +332,26 @@ class Inputs:
     removed: tuple[str, ...] = ()  # declared, and not served
     added: tuple[str, ...] = ()  # served, and not declared
     retyped: tuple[str, ...] = ()  # numbers that come as texts, or texts that come as numbers
-    medians: Mapping[str, float] = field(default_factory=dict)  # of numbers above nought
+    medians: Mapping[str, float] = field(
+        default_factory=dict
+    )  # of numbers above nought, as far as they were scanned
+    counted: str = "scanned"  # or streamed: while it was served
+    of: int = 0  # decisions that there are
+    why: str = ""  # they were scanned, where somebody counts while serving
+
+    @property
+    def told(self) -> str:
+        "How it was counted, to be said after what was found; nothing where all of it was read."
+        if self.counted == "streamed":
+            return ", as counted while they were served"
+        return (
+            f", in {self.rows:,} decisions that a hash picked of {self.of:,}" if self.rows < self.of else ""
+        )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        "The same, for details."
+        return {"counted": self.counted, "decisions": self.rows} | ({"why": self.why} if self.why else {})
 
 
 def _by_name(rows: Sequence[Any], names: Sequence[str]) -> tuple[dict[str, Sequence[Any]], list[str]]:
@@ -532,6 +554,24 @@ def answers_of(
     return kept.table(_ANSWERS.format(**given))
 
 
+# %% ../../nbs/monitor/reading.ipynb #1ab9f1f1
+def as_streamed(
+    inputs: Inputs,  # as they were scanned
+    kept: Kept,
+    released: Released,
+    start: datetime,  # of the period
+    end: datetime,
+) -> Inputs:
+    "The features of a period, as they were counted while it was served, where that is known of all of it."
+    found = streamed(kept, released, start, end)
+    if found.summary is None:
+        return replace(inputs, why=found.why)
+    columns = {
+        name: found.summary.features[name] for name, _ in released.columns if name in found.summary.features
+    }
+    return replace(inputs, columns=columns, rows=found.summary.decisions, counted="streamed")
+
+
 # %% ../../nbs/monitor/reading.ipynb #9286ea3a
 @dataclass(frozen=True)
 class Material:
@@ -563,6 +603,7 @@ class Material:
     spend: float = 0.0  # what units brought in the period, as far as outcomes say
     replayed: bool = False
     unseen: str = UNSEEN  # why nothing is known of the source
+    history: tuple[Counted, ...] = ()  # what the same release, or one with its edges, counted a year earlier
 
     @property
     def start(self) -> datetime:
@@ -643,6 +684,7 @@ def material_of(
     *,
     until: datetime | None = None,  # what came in later is not looked at; all there is when omitted
     sample: int = SAMPLE,  # decisions whose features are summarised
+    known: Callable[[str], Released] | None = None,  # other releases by name, for the season
 ) -> Material:
     "Read one period."
     start, until = end - timedelta(days=days), until or datetime.max
@@ -657,7 +699,10 @@ def material_of(
     inputs, examples = Inputs(), kept.features(start, end, sample)
     if released.reference is not None and released.columns:
         features = examples["features"].to_pylist()
-        inputs = looked_upon(inputs_of(features, released.reference, released.columns), released.needed)
+        inputs = inputs_of(features, released.reference, released.columns)
+        inputs = looked_upon(
+            as_streamed(replace(inputs, of=len(served)), kept, released, start, end), released.needed
+        )
     operations = kept.table(f'SELECT * FROM operations WHERE "at" <= {literal(end)} ORDER BY "at", process')
     sent, cost = kept.one(f"SELECT count(*), coalesce(sum(cost), 0) FROM exposures WHERE {within}")
     spend = kept.one(
@@ -672,7 +717,7 @@ def material_of(
         inputs=inputs, examples=examples, score=_score_of(answers, released.reference), actions=actions, served=served, answers=answers,
         recent=recent, traits=_traits(kept, released), operations=operations, feeds=kept.known_of_source(start, end), counts=_counts_before(kept, start, days),
         online_as_of=online, line=kept.one("SELECT max(line) FROM ledger")[0], sent=sent, cost=round(float(cost), 6), spend=round(float(spend), 2),
-        replayed=kept.replayed, unseen=kept.unseen,
+        replayed=kept.replayed, unseen=kept.unseen, history=a_year_earlier(kept, released, start, end, known),
     )  # fmt: skip
 
 
@@ -701,6 +746,8 @@ def fingerprint(
         material.sent,
         dict(material.feeds),
         str(material.online_as_of),
+        material.inputs.counted,
+        [(str(each.day), each.source, each.summary.decisions) for each in material.history],
     ]
     text = json.dumps([parts, rest, others], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

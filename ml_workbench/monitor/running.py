@@ -233,7 +233,9 @@ def looked_at(
 ) -> Looked | None:  # None when nothing came in since
     "Look at one period."
     params = place.params
-    material = material_of(kept, released, end, params.period_days, until=until)
+    material = material_of(
+        kept, released, end, params.period_days, until=until, known=lambda name: released_at(place, name)
+    )
     charter = place.charter or (released.terms.charter if released.terms else None)
     asked = Asked(
         place.checks,
@@ -714,7 +716,7 @@ def _in_order(readings: Iterable[Reading]) -> tuple[Reading, ...]:
     return tuple(sorted(readings, key=lambda each: (order.get(each.check, len(order)), each.subject)))
 
 
-# %% ../../nbs/monitor/running.ipynb #b2af5ade
+# %% ../../nbs/monitor/running.ipynb #603b9a6a
 REACH = timedelta(days=1)  # that a source may end before a list, as with a batch
 
 
