@@ -413,6 +413,24 @@ d = {
                 "ml_workbench/data/features.py",
             ),
         },
+        "ml_workbench.data.feeds": {
+            "ml_workbench.data.feeds.Held": ("data/feeds.html#held", "ml_workbench/data/feeds.py"),
+            "ml_workbench.data.feeds._at_each": ("data/feeds.html#_at_each", "ml_workbench/data/feeds.py"),
+            "ml_workbench.data.feeds._kinds": ("data/feeds.html#_kinds", "ml_workbench/data/feeds.py"),
+            "ml_workbench.data.feeds._moment": ("data/feeds.html#_moment", "ml_workbench/data/feeds.py"),
+            "ml_workbench.data.feeds._readable": ("data/feeds.html#_readable", "ml_workbench/data/feeds.py"),
+            "ml_workbench.data.feeds.arrival_of": (
+                "data/feeds.html#arrival_of",
+                "ml_workbench/data/feeds.py",
+            ),
+            "ml_workbench.data.feeds.columns_of": (
+                "data/feeds.html#columns_of",
+                "ml_workbench/data/feeds.py",
+            ),
+            "ml_workbench.data.feeds.family": ("data/feeds.html#family", "ml_workbench/data/feeds.py"),
+            "ml_workbench.data.feeds.held_by": ("data/feeds.html#held_by", "ml_workbench/data/feeds.py"),
+            "ml_workbench.data.feeds.reach_of": ("data/feeds.html#reach_of", "ml_workbench/data/feeds.py"),
+        },
         "ml_workbench.data.outcomes": {
             "ml_workbench.data.outcomes.Outcome": (
                 "data/outcomes.html#outcome",
@@ -888,6 +906,16 @@ d = {
             "ml_workbench.database.migrations.r0003_monitoring.upgrade": (
                 "database/migrations/r0003_monitoring.html#upgrade",
                 "ml_workbench/database/migrations/r0003_monitoring.py",
+            ),
+        },
+        "ml_workbench.database.migrations.r0004_feeds": {
+            "ml_workbench.database.migrations.r0004_feeds.downgrade": (
+                "database/migrations/r0004_feeds.html#downgrade",
+                "ml_workbench/database/migrations/r0004_feeds.py",
+            ),
+            "ml_workbench.database.migrations.r0004_feeds.upgrade": (
+                "database/migrations/r0004_feeds.html#upgrade",
+                "ml_workbench/database/migrations/r0004_feeds.py",
             ),
         },
         "ml_workbench.database.rows": {
@@ -6961,10 +6989,6 @@ d = {
                 "monitor/dependencies.html#changed",
                 "ml_workbench/monitor/dependencies.py",
             ),
-            "ml_workbench.monitor.dependencies.family": (
-                "monitor/dependencies.html#family",
-                "ml_workbench/monitor/dependencies.py",
-            ),
             "ml_workbench.monitor.dependencies.origin_readings": (
                 "monitor/dependencies.html#origin_readings",
                 "ml_workbench/monitor/dependencies.py",
@@ -7871,6 +7895,14 @@ d = {
                 "monitor/reading.html#inputs",
                 "ml_workbench/monitor/reading.py",
             ),
+            "ml_workbench.monitor.reading.Inputs.facts": (
+                "monitor/reading.html#inputs.facts",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Inputs.told": (
+                "monitor/reading.html#inputs.told",
+                "ml_workbench/monitor/reading.py",
+            ),
             "ml_workbench.monitor.reading.Kept": (
                 "monitor/reading.html#kept",
                 "ml_workbench/monitor/reading.py",
@@ -7881,6 +7913,10 @@ d = {
             ),
             "ml_workbench.monitor.reading.Kept.first": (
                 "monitor/reading.html#kept.first",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Kept.known_of_source": (
+                "monitor/reading.html#kept.known_of_source",
                 "ml_workbench/monitor/reading.py",
             ),
             "ml_workbench.monitor.reading.Kept.one": (
@@ -7963,6 +7999,10 @@ d = {
                 "monitor/reading.html#_money_in",
                 "ml_workbench/monitor/reading.py",
             ),
+            "ml_workbench.monitor.reading._noted": (
+                "monitor/reading.html#_noted",
+                "ml_workbench/monitor/reading.py",
+            ),
             "ml_workbench.monitor.reading._parsed": (
                 "monitor/reading.html#_parsed",
                 "ml_workbench/monitor/reading.py",
@@ -7999,6 +8039,10 @@ d = {
                 "monitor/reading.html#arms_of",
                 "ml_workbench/monitor/reading.py",
             ),
+            "ml_workbench.monitor.reading.as_streamed": (
+                "monitor/reading.html#as_streamed",
+                "ml_workbench/monitor/reading.py",
+            ),
             "ml_workbench.monitor.reading.fingerprint": (
                 "monitor/reading.html#fingerprint",
                 "ml_workbench/monitor/reading.py",
@@ -8025,6 +8069,10 @@ d = {
             ),
             "ml_workbench.monitor.reading.material_of": (
                 "monitor/reading.html#material_of",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.noted_tables": (
+                "monitor/reading.html#noted_tables",
                 "ml_workbench/monitor/reading.py",
             ),
             "ml_workbench.monitor.reading.period_ends": (
@@ -8303,6 +8351,10 @@ d = {
                 "monitor/running.html#fault_of",
                 "ml_workbench/monitor/running.py",
             ),
+            "ml_workbench.monitor.running.gaps": (
+                "monitor/running.html#gaps",
+                "ml_workbench/monitor/running.py",
+            ),
             "ml_workbench.monitor.running.hash_of": (
                 "monitor/running.html#hash_of",
                 "ml_workbench/monitor/running.py",
@@ -8361,6 +8413,14 @@ d = {
             ),
             "ml_workbench.monitor.running.scene_of": (
                 "monitor/running.html#scene_of",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.seen_from_here": (
+                "monitor/running.html#seen_from_here",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.with_source": (
+                "monitor/running.html#with_source",
                 "ml_workbench/monitor/running.py",
             ),
             "ml_workbench.monitor.running.worst": (
@@ -8569,8 +8629,20 @@ d = {
             ),
         },
         "ml_workbench.monitor.staleness": {
+            "ml_workbench.monitor.staleness._arrived": (
+                "monitor/staleness.html#_arrived",
+                "ml_workbench/monitor/staleness.py",
+            ),
+            "ml_workbench.monitor.staleness._behind": (
+                "monitor/staleness.html#_behind",
+                "ml_workbench/monitor/staleness.py",
+            ),
             "ml_workbench.monitor.staleness._curve_reading": (
                 "monitor/staleness.html#_curve_reading",
+                "ml_workbench/monitor/staleness.py",
+            ),
+            "ml_workbench.monitor.staleness._time": (
+                "monitor/staleness.html#_time",
                 "ml_workbench/monitor/staleness.py",
             ),
             "ml_workbench.monitor.staleness.cost_of_age": (
@@ -8604,6 +8676,36 @@ d = {
             "ml_workbench.monitor.staleness.stages_seen": (
                 "monitor/staleness.html#stages_seen",
                 "ml_workbench/monitor/staleness.py",
+            ),
+        },
+        "ml_workbench.monitor.streamed": {
+            "ml_workbench.monitor.streamed.Streamed": (
+                "monitor/streamed.html#streamed",
+                "ml_workbench/monitor/streamed.py",
+            ),
+            "ml_workbench.monitor.streamed._days": (
+                "monitor/streamed.html#_days",
+                "ml_workbench/monitor/streamed.py",
+            ),
+            "ml_workbench.monitor.streamed._doubt": (
+                "monitor/streamed.html#_doubt",
+                "ml_workbench/monitor/streamed.py",
+            ),
+            "ml_workbench.monitor.streamed._with_features": (
+                "monitor/streamed.html#_with_features",
+                "ml_workbench/monitor/streamed.py",
+            ),
+            "ml_workbench.monitor.streamed.a_year_earlier": (
+                "monitor/streamed.html#a_year_earlier",
+                "ml_workbench/monitor/streamed.py",
+            ),
+            "ml_workbench.monitor.streamed.counted_between": (
+                "monitor/streamed.html#counted_between",
+                "ml_workbench/monitor/streamed.py",
+            ),
+            "ml_workbench.monitor.streamed.streamed": (
+                "monitor/streamed.html#streamed",
+                "ml_workbench/monitor/streamed.py",
             ),
         },
         "ml_workbench.monitor.summaries": {
@@ -13528,6 +13630,17 @@ d = {
                 "serve/extracts.html#reduced",
                 "ml_workbench/serve/extracts.py",
             ),
+        },
+        "ml_workbench.serve.feeds": {
+            "ml_workbench.serve.feeds.Seen": ("serve/feeds.html#seen", "ml_workbench/serve/feeds.py"),
+            "ml_workbench.serve.feeds.Seen.rows": (
+                "serve/feeds.html#seen.rows",
+                "ml_workbench/serve/feeds.py",
+            ),
+            "ml_workbench.serve.feeds.looked": ("serve/feeds.html#looked", "ml_workbench/serve/feeds.py"),
+            "ml_workbench.serve.feeds.note": ("serve/feeds.html#note", "ml_workbench/serve/feeds.py"),
+            "ml_workbench.serve.feeds.noting": ("serve/feeds.html#noting", "ml_workbench/serve/feeds.py"),
+            "ml_workbench.serve.feeds.seen_in": ("serve/feeds.html#seen_in", "ml_workbench/serve/feeds.py"),
         },
         "ml_workbench.serve.fitting": {
             "ml_workbench.serve.fitting.Column": (

@@ -20,6 +20,7 @@ NOTED = {
     "assigned_at",
     "recorded_at",
     "decided_at",
+    "seen_at",
     "actor",
 }  # the first stands; no content
 
@@ -240,6 +241,20 @@ _table(
     _known("finished_at", sa.DateTime),
     _known("inputs"),  # fingerprint of what was read: the same gives the same readings
     _known("report"),  # JSON
+)
+
+# %% ../../nbs/database/tables.ipynb #016fe9ba
+_table(
+    "feeds",
+    "what the tables of the source held when features were computed from them",
+    _key("as_of", sa.DateTime),  # of the features, on the data's own clock
+    _key("feed"),  # a table of the source
+    _known("source"),  # without a password
+    _known("rows", sa.BigInteger),  # up to then
+    _known("columns"),  # JSON: types by name
+    _perhaps("latest", sa.DateTime),  # the newest event up to then, on the data's own clock
+    _perhaps("arrived", sa.DateTime),  # when it last came in, UTC; empty where the source does not say
+    _known("seen_at", sa.DateTime),  # UTC
 )
 
 # %% ../../nbs/database/tables.ipynb #bd768adc

@@ -9,7 +9,6 @@ __all__ = [
     "changed",
     "pinned",
     "package_readings",
-    "family",
     "schema_change",
     "schema_readings",
     "origin_readings",
@@ -18,14 +17,15 @@ __all__ = [
 
 # %% ../../nbs/monitor/dependencies.ipynb #bb9d3931
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from ..data.feeds import family
 from ..release.declaration import DECLARATION, declaration_hash
 from .asking import Asked
 from .checks import Check, Reading
-from .reading import Material
+from .reading import UNSEEN, Material
 from .releases import LOCK
 
 RUNBOOK = "deploy/OPERATIONS.md#a-dependency-has-changed"
@@ -164,27 +164,13 @@ def package_readings(
 
 
 # %% ../../nbs/monitor/dependencies.ipynb #65084adf
-_FAMILIES = {
-    "number": ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "DOUBLE", "FLOAT", "REAL", "DECIMAL", "NUMERIC", "INT"),
-    "text": ("VARCHAR", "TEXT", "CHAR", "STRING", "ENUM", "UUID"),
-    "time": ("TIMESTAMP", "DATE", "TIME"),
-    "truth": ("BOOL",),
-}  # fmt: skip
-
-
-def family(
-    kind: str,  # a type, as a database names it
-) -> str:
-    "What a column of that type holds."
-    return next((name for name, kinds in _FAMILIES.items() if kind.upper().startswith(kinds)), kind.upper())
-
-
 def schema_change(
     promised: Mapping[str, str],  # columns and types
     found: Mapping[str, str],
+    before: Iterable[str] = (),  # columns that it had before, promised or not
 ) -> dict[str, list[str]]:  # removed, retyped, added
     "How a table differs from what was promised of it."
-    both = [name for name in promised if name in found]
+    both, known = [name for name in promised if name in found], {*promised, *before}
     return {
         "removed": [name for name in promised if name not in found],
         "retyped": [
@@ -192,17 +178,18 @@ def schema_change(
             for name in both
             if family(promised[name]) != family(found[name])
         ],
-        "added": [name for name in found if name not in promised],
+        "added": [name for name in found if name not in known],
     }
 
 
 def schema_readings(
     asked: Asked,
     feeds: Mapping[str, Mapping[str, Any]],  # what was known of the source, by table
+    unseen: str = UNSEEN,  # why nothing is
 ) -> list[Reading]:
     "Whether tables are as promised: one reading for all, or one for each that is not."
     if not feeds:
-        return [asked.unknown("dependencies.schema", "nobody said what the source's tables looked like")]
+        return [asked.unknown("dependencies.schema", unseen)]
     found, columns = [], 0
     for name, promised in asked.present.tables.items():
         if name not in feeds:
@@ -219,7 +206,7 @@ def schema_readings(
             )
             continue
         columns += len(promised)
-        change = schema_change(promised, feeds[name].get("columns", promised))
+        change = schema_change(promised, feeds[name].get("columns", promised), feeds[name].get("before", ()))
         broken = change["removed"] + change["retyped"]
         if broken or change["added"]:
             said = f"Table {name} changed ({', '.join([*broken, *(f'new: {each}' for each in change['added'])][:3])}), in columns that are needed"
@@ -307,6 +294,6 @@ def readings(
     released = material.released
     return [
         *package_readings(asked, released.versions, released.files.get(LOCK)),
-        *schema_readings(asked, material.feeds),
+        *schema_readings(asked, material.feeds, material.unseen),
         *origin_readings(asked, released.data, asked.present.data, released.files.get(DECLARATION)),
     ]

@@ -95,7 +95,9 @@ def baseline_of(
     past = [
         each
         for each in history
-        if first - SLACK <= each.day <= last + SLACK and each.summary.scale == scale.fingerprint
+        if first - SLACK <= each.day <= last + SLACK
+        and each.summary.scale == scale.fingerprint
+        and {*scale.kinds} <= {*each.summary.features}
     ]
     before = together(each.summary for each in once(past))
     if before is not None and before.decisions >= minimum:
@@ -181,6 +183,8 @@ def feature_drift(
     *,
     minimum: int = 200,  # decisions, below which nothing is judged
     before: Mapping[str, int] | None = None,  # by cause: periods just before this one in which it was broken
+    told: str = "",  # how it was counted, if that is to be said
+    counted: Mapping[str, Any] | None = None,  # the same, for the details
 ) -> list[Reading]:  # of the whole, and of each feature that has moved
     "Which features are distributed otherwise than in the baseline."
     check, whole, before = checks["drift.feature"], checks["drift.features"], before or {}
@@ -220,9 +224,14 @@ def feature_drift(
                 )
             )
     moved.sort(key=lambda each: (-each.value / each.limit, each.subject))
-    details = {"drifted": [each.subject for each in moved], "against": baseline.name, "features": every}
+    details = {
+        "drifted": [each.subject for each in moved],
+        "against": baseline.name,
+        "features": every,
+        **({"counted": dict(counted)} if counted else {}),
+    }
     share = len(moved) / len(names)
-    said = f"{len(moved)} of {len(names)} features drifted, against {baseline.sentence}"
+    said = f"{len(moved)} of {len(names)} features drifted, against {baseline.sentence}{told}"
     return [
         held(
             whole,
@@ -323,6 +332,8 @@ def drift_readings(
     before: Mapping[str, int] | None = None,  # by cause: periods just before this one in which it was broken
     history: Iterable[Counted] = (),  # earlier summaries, for the season
     causes: Mapping[str, Any] | None = None,  # of a score shift, where they are known
+    told: str = "",  # how features were counted, if that is to be said
+    counted: Mapping[str, Any] | None = None,  # the same, for the details
 ) -> list[Reading]:
     "Drift of features, scores and actions; `unknown` where there is nothing to compare."
     names = ("drift.features", "drift.scores")
@@ -338,7 +349,7 @@ def drift_readings(
             for name in names
         ]
     rest = {"minimum": minimum, "before": before}
-    features = feature_drift(summary, reference, baseline, checks, **rest)
+    features = feature_drift(summary, reference, baseline, checks, told=told, counted=counted, **rest)
     scores = score_drift(summary, reference, baseline, checks, causes=causes, **rest)
     return [*features, scores, *action_drift(summary, baseline, checks, **rest)]
 

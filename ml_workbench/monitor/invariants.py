@@ -272,7 +272,7 @@ def column_readings(
             "invariants.columns",
             odd or dict.fromkeys(columns, 0.0),
             lambda name: f"{name} was {fate[name]}, columns like it",
-            f"{whole} are served as declared",
+            f"{whole} are served as declared{inputs.told}",
             count=rows,
             minimum=1,
             shown="{:.0f}".format,

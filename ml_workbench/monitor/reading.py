@@ -5,6 +5,8 @@
 # %% auto #0
 __all__ = [
     "READ",
+    "UNSEEN",
+    "EARLIER",
     "LARGE",
     "SLACK",
     "UNKNOWN",
@@ -14,6 +16,7 @@ __all__ = [
     "period_of",
     "Kept",
     "keeping",
+    "noted_tables",
     "Inputs",
     "inputs_of",
     "looked_upon",
@@ -21,6 +24,7 @@ __all__ = [
     "label_of",
     "arms_of",
     "answers_of",
+    "as_streamed",
     "Material",
     "main_release",
     "material_of",
@@ -30,7 +34,7 @@ __all__ = [
 # %% ../../nbs/monitor/reading.ipynb #9ba6d8bb
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -55,6 +59,8 @@ from ..release.reference import Categories, Numbers, categories, numbers
 from ..serve.designs import REPLAY
 from ..serve.records import AT_ONCE, Records, fetched
 from .releases import Released
+from .streamed import a_year_earlier, streamed
+from .summaries import Counted
 
 
 # %% ../../nbs/monitor/reading.ipynb #593cb0e4
@@ -82,9 +88,11 @@ READ = (
     "served", "predictions", "exposures", "assignments", "covariates", "experiments", "outcomes", "operations", "batches", "ledger",
     "online_features",
 )  # fmt: skip
+UNSEEN = "nobody noted what the source's tables held: `ml-workbench score` and `ml-workbench online` do, and so does the monitor where it runs in the project (data.source in params.yaml)"
+EARLIER = timedelta(days=35)  # that the source is known before the first period, to see what is new in it
 LARGE = {
     "served": ("features", "shadows"),
-    "online_features": ("row",),
+    "online_features": ("row", "written_at"),
 }  # columns that are not read with the others
 _SQL = {
     pa.string(): "VARCHAR",
@@ -165,6 +173,10 @@ class Kept:
     feeds: Mapping[str, Mapping[str, Any]] = field(
         default_factory=dict
     )  # by end of period, what was known of the source
+    seen: Mapping[datetime, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # likewise by as-of time, as it was noted in a database
+    unseen: str = UNSEEN  # why nothing is known of it where nothing is
     anchor: datetime | None = (
         None  # where a period begins, and with it all others; the first decision when omitted
     )
@@ -190,6 +202,20 @@ class Kept:
     def one(self, sql: str) -> tuple | None:
         "The first row of an answer."
         return next(iter(self.rows(sql)), None)
+
+    def known_of_source(self, start: datetime, end: datetime) -> Mapping[str, Mapping[str, Any]]:  # by table
+        "What the source held when the lists of a period were drawn up; of several times, the newest."
+        times = [each for each in self.seen if each < end]
+        if not times or max(times) < start:
+            return self.feeds.get(end.isoformat(sep=" "), {})
+        last, before = (
+            max(times),
+            self.seen.get(max((each for each in times if each < start), default=None), {}),
+        )
+        return {
+            name: {**each, "before": sorted(before.get(name, each)["columns"])}
+            for name, each in self.seen[last].items()
+        }
 
     def features(
         self, start: datetime, end: datetime, limit: int
@@ -231,7 +257,7 @@ def keeping(
     try:
         if isinstance(source, Records):
             _show_database(connection, source, since)
-            yield Kept(connection, source, anchor=since)
+            yield Kept(connection, source, anchor=since, seen=_noted(source, since))
         else:
             if not source.is_dir():
                 raise MonitorError(
@@ -245,6 +271,39 @@ def keeping(
         ) from error
     finally:
         connection.close()
+
+
+def _noted(records: Records, since: datetime | None) -> dict[datetime, dict[str, Any]]:
+    "What was noted of the source, by as-of time and table; from one period earlier on, to see what changed."
+    table = table_of("feeds")
+    query = sa.select(table).order_by(table.c.as_of, table.c.feed)
+    if since is not None:
+        query = query.where(table.c.as_of >= since - EARLIER)
+    with transaction(records.engine, reading=True) as connection:
+        return noted_tables(connection.execute(query).mappings())
+
+
+def noted_tables(
+    rows: Iterable[Mapping[str, Any]],  # of table `feeds`
+) -> dict[datetime, dict[str, Any]]:  # by as-of time and table, times as texts
+    "What was noted of the source, as checks read it."
+    found: dict[datetime, dict[str, Any]] = {}
+    for row in rows:
+        times = {
+            name: row[key] and str(row[key])
+            for name, key in (
+                ("latest", "latest"),
+                ("arrived", "arrived"),
+                ("seen", "seen_at"),
+                ("as_of", "as_of"),
+            )
+        }
+        found.setdefault(row["as_of"], {})[row["feed"]] = {
+            "rows": row["rows"],
+            "columns": json.loads(row["columns"]),
+            **times,
+        }
+    return found
 
 
 def _feeds(path: Path) -> dict[str, dict[str, Any]]:
@@ -273,7 +332,26 @@ class Inputs:
     removed: tuple[str, ...] = ()  # declared, and not served
     added: tuple[str, ...] = ()  # served, and not declared
     retyped: tuple[str, ...] = ()  # numbers that come as texts, or texts that come as numbers
-    medians: Mapping[str, float] = field(default_factory=dict)  # of numbers above nought
+    medians: Mapping[str, float] = field(
+        default_factory=dict
+    )  # of numbers above nought, as far as they were scanned
+    counted: str = "scanned"  # or streamed: while it was served
+    of: int = 0  # decisions that there are
+    why: str = ""  # they were scanned, where somebody counts while serving
+
+    @property
+    def told(self) -> str:
+        "How it was counted, to be said after what was found; nothing where all of it was read."
+        if self.counted == "streamed":
+            return ", as counted while they were served"
+        return (
+            f", in {self.rows:,} decisions that a hash picked of {self.of:,}" if self.rows < self.of else ""
+        )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        "The same, for details."
+        return {"counted": self.counted, "decisions": self.rows} | ({"why": self.why} if self.why else {})
 
 
 def _by_name(rows: Sequence[Any], names: Sequence[str]) -> tuple[dict[str, Sequence[Any]], list[str]]:
@@ -476,6 +554,24 @@ def answers_of(
     return kept.table(_ANSWERS.format(**given))
 
 
+# %% ../../nbs/monitor/reading.ipynb #1ab9f1f1
+def as_streamed(
+    inputs: Inputs,  # as they were scanned
+    kept: Kept,
+    released: Released,
+    start: datetime,  # of the period
+    end: datetime,
+) -> Inputs:
+    "The features of a period, as they were counted while it was served, where that is known of all of it."
+    found = streamed(kept, released, start, end)
+    if found.summary is None:
+        return replace(inputs, why=found.why)
+    columns = {
+        name: found.summary.features[name] for name, _ in released.columns if name in found.summary.features
+    }
+    return replace(inputs, columns=columns, rows=found.summary.decisions, counted="streamed")
+
+
 # %% ../../nbs/monitor/reading.ipynb #9286ea3a
 @dataclass(frozen=True)
 class Material:
@@ -496,7 +592,9 @@ class Material:
     recent: pa.Table  # the same of this period and the three before
     traits: pa.Table  # what was known of units when they were assigned, by which groups are told apart
     operations: pa.Table  # how processes fared, up to the period's end
-    feeds: Mapping[str, Mapping[str, Any]]  # by table: rows, columns, latest, arrived
+    feeds: Mapping[
+        str, Mapping[str, Any]
+    ]  # by table: rows, columns, latest, arrived; where it was noted, as_of, seen and the columns before
     counts: tuple[int, ...]  # decisions of the periods before, the oldest first
     online_as_of: datetime | None  # of the features at hand
     line: int | None  # of the ledger
@@ -504,6 +602,8 @@ class Material:
     cost: float = 0.0
     spend: float = 0.0  # what units brought in the period, as far as outcomes say
     replayed: bool = False
+    unseen: str = UNSEEN  # why nothing is known of the source
+    history: tuple[Counted, ...] = ()  # what the same release, or one with its edges, counted a year earlier
 
     @property
     def start(self) -> datetime:
@@ -584,6 +684,7 @@ def material_of(
     *,
     until: datetime | None = None,  # what came in later is not looked at; all there is when omitted
     sample: int = SAMPLE,  # decisions whose features are summarised
+    known: Callable[[str], Released] | None = None,  # other releases by name, for the season
 ) -> Material:
     "Read one period."
     start, until = end - timedelta(days=days), until or datetime.max
@@ -598,7 +699,10 @@ def material_of(
     inputs, examples = Inputs(), kept.features(start, end, sample)
     if released.reference is not None and released.columns:
         features = examples["features"].to_pylist()
-        inputs = looked_upon(inputs_of(features, released.reference, released.columns), released.needed)
+        inputs = inputs_of(features, released.reference, released.columns)
+        inputs = looked_upon(
+            as_streamed(replace(inputs, of=len(served)), kept, released, start, end), released.needed
+        )
     operations = kept.table(f'SELECT * FROM operations WHERE "at" <= {literal(end)} ORDER BY "at", process')
     sent, cost = kept.one(f"SELECT count(*), coalesce(sum(cost), 0) FROM exposures WHERE {within}")
     spend = kept.one(
@@ -611,9 +715,9 @@ def material_of(
     return Material(
         period_end=end, period_days=days, until=until, release=released.name, released=released, reference=released.reference,
         inputs=inputs, examples=examples, score=_score_of(answers, released.reference), actions=actions, served=served, answers=answers,
-        recent=recent, traits=_traits(kept, released), operations=operations, feeds=kept.feeds.get(end.isoformat(sep=" "), {}), counts=_counts_before(kept, start, days),
+        recent=recent, traits=_traits(kept, released), operations=operations, feeds=kept.known_of_source(start, end), counts=_counts_before(kept, start, days),
         online_as_of=online, line=kept.one("SELECT max(line) FROM ledger")[0], sent=sent, cost=round(float(cost), 6), spend=round(float(spend), 2),
-        replayed=kept.replayed,
+        replayed=kept.replayed, unseen=kept.unseen, history=a_year_earlier(kept, released, start, end, known),
     )  # fmt: skip
 
 
@@ -642,6 +746,8 @@ def fingerprint(
         material.sent,
         dict(material.feeds),
         str(material.online_as_of),
+        material.inputs.counted,
+        [(str(each.day), each.source, each.summary.decisions) for each in material.history],
     ]
     text = json.dumps([parts, rest, others], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

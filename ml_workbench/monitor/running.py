@@ -10,6 +10,7 @@ __all__ = [
     "PLAIN",
     "EXTRA",
     "ORDER",
+    "REACH",
     "BACK",
     "Place",
     "place_of",
@@ -34,6 +35,9 @@ __all__ = [
     "alone",
     "write_looked",
     "looked_before",
+    "gaps",
+    "seen_from_here",
+    "with_source",
     "look_at_database",
 ]
 
@@ -41,13 +45,15 @@ __all__ = [
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from ..data.engine import literal
+from ..data.tables import TABLES
 from ..database.connections import transaction
 from ..database.tables import table_of
 from ..plan.charter import Charter
@@ -56,6 +62,7 @@ from ..plan.files import read_json, rounded
 from ..plan.params import MonitorParams, load_params
 from ..plan.settings import Settings
 from ..release.store import Store
+from ..serve.feeds import Seen, note, seen_in
 from ..serve.records import Records
 from . import business, dependencies, invariants, numeric, performance, quality, staleness, wiring
 from .alerts import Alert, Scene, after, alerts_from
@@ -63,7 +70,18 @@ from .asking import Asked, Present, present_in
 from .checks import MONITORS, STATUSES, Check, Reading, with_limits
 from .handling import facts, handle
 from .notices import Post
-from .reading import Kept, Material, fingerprint, keeping, main_release, material_of, period_ends, period_of
+from .reading import (
+    UNSEEN,
+    Kept,
+    Material,
+    fingerprint,
+    keeping,
+    main_release,
+    material_of,
+    noted_tables,
+    period_ends,
+    period_of,
+)
 from .releases import Released, released_by, released_of_run
 
 if TYPE_CHECKING:
@@ -110,6 +128,8 @@ class Place:
     charter: Charter | None = None  # of the project; the release's own when omitted
     stores: tuple[Store, ...] = ()  # of releases, asked in this order
     kept: Path | None = None  # folder for what takes long to compute
+    source: str = ""  # where the project's tables come from; empty without a project
+    settings: Settings | None = None  # what may be used to look at it
 
     @property
     def checks(self) -> dict[str, Check]:
@@ -122,12 +142,12 @@ def place_of(
     params: MonitorParams | None = None,  # of params.yaml, or `PLAIN`, when omitted
 ) -> Place:
     "A place out of its settings."
-    root, charter = settings.root, None
+    root, charter, source = settings.root, None, ""
     if (root / "params.yaml").is_file():
         whole = load_params(root)
-        charter, params = whole.charter, params or whole.monitor
+        charter, params, source = whole.charter, params or whole.monitor, whole.data.source
     stores = tuple(Store(url, root) for url in (settings.cache_dir, settings.store_url))
-    return Place(root, params or PLAIN, charter, stores, root / "state/monitor")
+    return Place(root, params or PLAIN, charter, stores, root / "state/monitor", source, settings)
 
 
 # %% ../../nbs/monitor/running.ipynb #b4046188
@@ -213,7 +233,9 @@ def looked_at(
 ) -> Looked | None:  # None when nothing came in since
     "Look at one period."
     params = place.params
-    material = material_of(kept, released, end, params.period_days, until=until)
+    material = material_of(
+        kept, released, end, params.period_days, until=until, known=lambda name: released_at(place, name)
+    )
     charter = place.charter or (released.terms.charter if released.terms else None)
     asked = Asked(
         place.checks,
@@ -694,6 +716,60 @@ def _in_order(readings: Iterable[Reading]) -> tuple[Reading, ...]:
     return tuple(sorted(readings, key=lambda each: (order.get(each.check, len(order)), each.subject)))
 
 
+# %% ../../nbs/monitor/running.ipynb #603b9a6a
+REACH = timedelta(days=1)  # that a source may end before a list, as with a batch
+
+
+def gaps(
+    kept: Kept,
+    ends: Sequence[datetime],  # of the periods to look at
+    days: int,  # length of a period
+) -> list[datetime]:  # as-of times
+    "The newest lists of periods of which nobody noted the source, the one that is going on included."
+    length, found = timedelta(days=days), []
+    for end in (*ends, (ends[-1] if ends else kept.first) + length):
+        newest = kept.one(
+            f"SELECT max(as_of) FROM served WHERE as_of >= {literal(end - length)} AND as_of < {literal(end)}"
+        )[0]
+        if newest is not None and not kept.known_of_source(end - length, end):
+            found.append(newest)
+    return found
+
+
+def seen_from_here(
+    place: Place,
+    moments: Sequence[datetime],  # of `gaps`
+) -> tuple[Seen | None, str]:  # what was seen, or why nothing was
+    "What the project's source held, of the times that it reaches to."
+    if not place.source:
+        return None, UNSEEN
+    try:
+        seen = seen_in(place.source, place.settings or Settings(root=place.root), TABLES, moments)
+    except (WorkbenchError, OSError) as error:
+        return None, f"{UNSEEN}; here, {str(error).splitlines()[0]}"
+    reached = {}
+    for moment, tables in seen.held.items():
+        if moment <= max((each.latest for each in tables if each.latest), default=datetime.min) + REACH:
+            reached[moment] = tables
+    return replace(
+        seen, held=reached
+    ), f"{UNSEEN}; the one here, {seen.source}, ends before these lists were drawn up"
+
+
+def with_source(
+    kept: Kept,
+    place: Place,
+    ends: Sequence[datetime],  # of the periods to look at
+) -> tuple[Kept, Seen | None]:  # what is known then, and what is to be noted
+    "Records with what this place sees of the source, where nobody noted it."
+    moments = gaps(kept, ends, place.params.period_days)
+    if not moments:
+        return kept, None
+    seen, why = seen_from_here(place, moments)
+    held = noted_tables(seen.rows()) if seen else {}
+    return replace(kept, seen={**kept.seen, **held}, unseen=why), seen
+
+
 # %% ../../nbs/monitor/running.ipynb #287909f1
 BACK = 16  # periods that are read again: a horizon, what may be late, and the weeks before it
 
@@ -720,6 +796,7 @@ def look_at_database(
                 )
             ends = due(kept, days, until, most=BACK)
             found, known = [], {}
+            kept, seen = with_source(kept, place, ends)
             for end in _asked_for(ends, period):
                 looked = _look_again(kept, place, known, earlier, end, until)
                 if looked is not None:
@@ -728,6 +805,9 @@ def look_at_database(
                         "inputs": looked.inputs,
                         "said": [(each.cause, each.status) for each in looked.readings],
                     }
+        if write and seen:
+            with transaction(records.engine) as connection:
+                note(connection, seen, afterwards=True)
         for looked in found if write else ():
             write_looked(records, looked, place, started=started, finished=_now())
             changes = handle(records.engine, looked.readings, scene_of(looked, place), post=post)

@@ -27,7 +27,7 @@ import numpy as np
 from ..plan.charter import money
 from .asking import Asked, each_of
 from .checks import Check, Reading
-from .reading import Material
+from .reading import UNSEEN, Material
 
 RUNBOOK = "deploy/OPERATIONS.md#something-is-too-old"
 CHECKS = (
@@ -258,64 +258,89 @@ def online_readings(
     ]
 
 
+# %% ../../nbs/monitor/staleness.ipynb #7e44b0e4
+def _time(feeds: Mapping[str, Mapping[str, Any]], name: str, key: str) -> datetime | None:
+    "A time that is known of a table."
+    text = feeds.get(name, {}).get(key)
+    return datetime.fromisoformat(text) if text else None
+
+
+def _arrived(
+    feeds: Mapping[str, Mapping[str, Any]], name: str, drawn: datetime, days: float, limit: float
+) -> datetime | None:
+    "When a table came in; None where nobody can tell."
+    arrived, seen = _time(feeds, name, "arrived"), _time(feeds, name, "seen")
+    if seen is None or (arrived and days_between(drawn, seen) <= days):
+        return arrived
+    return seen if days_between(drawn, seen) <= limit else None
+
+
+# %% ../../nbs/monitor/staleness.ipynb #ce4d58f4
 def feed_readings(
     asked: Asked,
     feeds: Mapping[str, Mapping[str, Any]],  # what was known of the source, by table
     start: datetime,  # of the period
+    *,
+    days: float = 7,  # its length
+    unseen: str = UNSEEN,  # why nothing is known
 ) -> list[Reading]:
     "How far tables lie behind, and how late they came."
     fresh = asked.present.fresh_days
-    latest = {
-        name: datetime.fromisoformat(feeds[name]["latest"])
-        for name in fresh
-        if feeds.get(name, {}).get("latest")
-    }
-    arrived = {
-        name: datetime.fromisoformat(feeds[name]["arrived"]) for name in latest if feeds[name].get("arrived")
-    }
+    latest = {name: moment for name in fresh if (moment := _time(feeds, name, "latest"))}
     if not latest:
-        return [
-            asked.unknown(f"staleness.{name}", "nobody said how far the source's tables reach")
-            for name in ("feeds", "arrival")
-        ]
-    ages = {name: max(0.0, days_between(moment, start) - fresh[name]) for name, moment in latest.items()}
-    late = {name: days_between(start, moment) for name, moment in arrived.items()}
-    days, shown = (
+        why = "no table promises to be fresh (`fresh_days`)" if feeds and not fresh else unseen
+        return [asked.unknown(f"staleness.{name}", why) for name in ("feeds", "arrival")]
+    drawn = {name: _time(feeds, name, "as_of") or start for name in latest}
+    arrived = {
+        name: moment
+        for name in latest
+        if (moment := _arrived(feeds, name, drawn[name], days, asked.checks["staleness.arrival"].limit))
+    }
+    ages = {
+        name: max(0.0, days_between(moment, drawn[name]) - fresh[name]) for name, moment in latest.items()
+    }
+    late = {name: days_between(drawn[name], moment) for name, moment in arrived.items()}
+    told, shown = (
         "{:.1f} days".format,
         {name: {"latest": str(latest[name]), "arrived": str(arrived.get(name, ""))} for name in latest},
     )
+    if not late:
+        return [
+            *_behind(asked, ages, latest, drawn, shown),
+            asked.unknown(
+                "staleness.arrival",
+                "when the tables of these lists came in is not known: their source does not say it of that time",
+            ),
+        ]
     return [
+        *_behind(asked, ages, latest, drawn, shown),
         *each_of(
             asked,
-            "staleness.feeds",
-            ages,
-            lambda name: (
-                f"Table {name} ended {latest[name]:%Y-%m-%d %H:%M} when lists were drawn up on {start:%Y-%m-%d}: behind what is allowed by"
-            ),
-            f"{len(ages)} tables reach to the lists",
-            count=len(ages),
+            "staleness.arrival",
+            late,
+            lambda name: f"Table {name} arrived {arrived[name]:%Y-%m-%d %H:%M}, after lists were drawn up by",
+            f"{len(late)} tables arrived in time",
+            count=len(late),
             minimum=0,
-            shown=days,
+            shown=told,
             details=shown,
         ),
-        *(
-            each_of(
-                asked,
-                "staleness.arrival",
-                late,
-                lambda name: (
-                    f"Table {name} arrived {arrived[name]:%Y-%m-%d %H:%M}, after lists were drawn up by"
-                ),
-                f"{len(late)} tables arrived in time",
-                count=len(late),
-                minimum=0,
-                shown=days,
-                details=shown,
-            )
-            if late
-            else []
-        ),
     ]
+
+
+def _behind(
+    asked: Asked,
+    ages: Mapping[str, float],
+    latest: Mapping[str, datetime],
+    drawn: Mapping[str, datetime],
+    shown: Mapping[str, Any],
+) -> list[Reading]:
+    "How far tables lie behind."
+    return each_of(
+        asked, "staleness.feeds", ages,
+        lambda name: f"Table {name} ended {latest[name]:%Y-%m-%d %H:%M} when lists were drawn up on {drawn[name]:%Y-%m-%d}: behind what is allowed by",
+        f"{len(ages)} tables reach to the lists", count=len(ages), minimum=0, shown="{:.1f} days".format, details=shown,
+    )  # fmt: skip
 
 
 # %% ../../nbs/monitor/staleness.ipynb #7f50a355
@@ -339,5 +364,7 @@ def readings(
         ),
         *stage_readings(asked, stages_seen(reports, released.learnt_until, released.judged_until), end),
         *online_readings(asked, material.online_as_of, rest, end),
-        *feed_readings(asked, material.feeds, material.start),
+        *feed_readings(
+            asked, material.feeds, material.start, days=material.period_days, unseen=material.unseen
+        ),
     ]

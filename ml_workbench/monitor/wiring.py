@@ -93,7 +93,8 @@ def _drift(material: Material, asked: Asked, causes: Mapping[str, Any] | None) -
     "The readings of drift."
     return drift_readings(
         summary_in(material), material.reference, asked.checks, end=material.period_end, days=material.period_days,
-        minimum=asked.minimum, before=asked.before, causes=causes,
+        minimum=asked.minimum, before=asked.before, causes=causes, told=material.inputs.told, counted=material.inputs.facts,
+        history=material.history,
     )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ from ..release.policy import Terms
 from .deciding import Way, design_of, ways_of
 from .everybody import AT_ONCE, Decided, Everybody, Gathering, decide_all, handed_over
 from .extracts import Known, known_at, reduced
+from .feeds import Seen, looked, note, noting
 from .keeping import Batch, finished_batch, keep, note_batch
 from .live import Live, live
 from .resting import Waiting, resting_units, waiting_lists
@@ -227,7 +228,7 @@ def score(
     progress: Progress | None = None,  # is told rows so far, and seconds
     step: Callable[[str], Any] | None = None,  # is told what begins
 ) -> Run:
-    "Score everybody; raises an error of `plan.errors`, with nothing written."
+    "Score everybody; raises an error of `plan.errors`, with nothing decided."
     clock, say = _Clock(), step or (lambda _: None)
     target = open_target(order.target, root=settings.root)
     target.check()
@@ -242,11 +243,13 @@ def score(
         if earlier and not order.again:
             return _untouched(order, found, target, earlier)
         clock.lap("look")
-        feeds = feeds_of(found, ways, traits)
-        with reading(
-            order.as_of, order.source, settings, found.terms, feeds, TABLES if tables is None else tables
-        ) as known:
+        feeds, promised = feeds_of(found, ways, traits), TABLES if tables is None else tables
+        with (
+            noting(engine, order.source, settings, promised, order.as_of),
+            reading(order.as_of, order.source, settings, found.terms, feeds, promised) as known,
+        ):
             say(f"{known.units:,} units are active as of {order.as_of:%Y-%m-%d %H:%M}")
+            seen = looked(order.source, settings, promised, order.as_of, say)
             clock.lap("read")
             everybody, went = _everybody(known, feeds, settings.threads, progress)
             clock.lap("score")
@@ -257,7 +260,7 @@ def score(
             say(f"writing to {target.shown}")
             features = reader_of(known, feeds[0], "features_0", FEW)
             return _written(
-                order, found, target, engine, batch, decided, features, went, clock, bool(earlier)
+                order, found, target, engine, batch, decided, features, went, seen, clock, bool(earlier)
             )
     finally:
         engine.dispose()
@@ -299,7 +302,7 @@ def reading(
 # %% ../../nbs/serve/batch.ipynb #4cb5877d
 def _written(
     order: Order, found: Live, target: Target, engine: sa.Engine, batch: Batch, decided: Decided,
-    features: pa.RecordBatchReader, went: Sequence[Streamed], clock: _Clock, again: bool,
+    features: pa.RecordBatchReader, went: Sequence[Streamed], seen: Seen | None, clock: _Clock, again: bool,
 ) -> Run:  # fmt: skip
     "Write target and records, together or not at all."
     with target.opened(batch.release, order.as_of) as pending:
@@ -324,6 +327,8 @@ def _written(
                 details=details,
             )
             connection.execute(table_of("operations").insert(), _fared(run))
+            if seen is not None:
+                note(connection, seen)
             pending.commit()
     return run
 

@@ -20,6 +20,7 @@ from ..plan.settings import Settings
 from ..release.declaration import DECLARATION, declared_from
 from .batch import FEW, Feed, reader_of, reading
 from .extracts import reduced
+from .feeds import looked, note, noting
 from .live import live
 from .online import Stored, write_online
 
@@ -53,7 +54,7 @@ def refresh(
     tables: Sequence[Table]
     | None = None,  # what is promised about the source; those of `data.tables` when omitted
 ) -> tuple[Stored, str]:  # what became of the table, and the release whose features it holds
-    "Write what is known of all active units; raises an error of `plan.errors`, with nothing written."
+    "Write what is known of all active units; raises an error of `plan.errors`, with the features as they were."
     found = live(settings, release, everything=False)
     terms = found.terms
     declared = reduced(declared_from(found.chief.files[DECLARATION]), terms.names, activity=terms.activity)
@@ -64,9 +65,17 @@ def refresh(
     try:
         with transaction(engine) as connection:
             upgrade(connection)
-        with reading(as_of, source, settings, terms, [feed], TABLES if tables is None else tables) as known:
+        promised = TABLES if tables is None else tables
+        with (
+            noting(engine, source, settings, promised, as_of),
+            reading(as_of, source, settings, terms, [feed], promised) as known,
+        ):
             reader = reader_of(known, feed, known.features(declared), FEW)
             units, rows = rows_in(reader, declared.entity, terms.names)
-            return write_online(engine, terms.feature_set, as_of, terms.columns, units, rows), found.chief.id
+            stored = write_online(engine, terms.feature_set, as_of, terms.columns, units, rows)
+        if seen := looked(source, settings, promised, as_of):
+            with transaction(engine) as connection:
+                note(connection, seen)
+        return stored, found.chief.id
     finally:
         engine.dispose()

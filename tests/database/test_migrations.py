@@ -120,3 +120,34 @@ def test_migrating_needs_neither_notebooks_nor_a_configuration_file(
     code = "from ml_workbench.serve.records import Records; Records('sqlite:///here.db').migrate(); print('done')"
     done = run_python("-c", code, cwd=tmp_path)
     assert done.stdout == "done\n" and done.stderr == "" and (tmp_path / "here.db").is_file()
+
+
+def test_the_newest_step_can_be_taken_back_and_again_and_what_came_before_stays(url: str) -> None:
+    from alembic.migration import MigrationContext
+    from alembic.operations import Operations
+
+    from ml_workbench.database.migrations import r0004_feeds as newest
+
+    row = {"experiment": "trial", "unit": "7", "name": "usual", "number": 1.5}
+    with Records(url) as records:
+        records.migrate()
+        records.write("covariates", [row])
+        with transaction(records.engine) as connection, Operations.context(MigrationContext.configure(connection)):  # fmt: skip
+            assert newest.revision == head() == "0004" and newest.down_revision == "0003"
+            newest.downgrade()
+            assert "feeds" not in sa.inspect(connection).get_table_names() and differences(connection)
+            newest.upgrade()
+        with transaction(records.engine) as connection:
+            assert differences(connection) == []
+        assert records.read("covariates").to_pylist() == [row | {"level": None}]
+
+
+def test_a_database_of_the_version_before_comes_to_this_one(url: str) -> None:
+    from ml_workbench.database.schema import upgrade
+
+    with Records(url) as records:
+        with transaction(records.engine) as connection:
+            upgrade(connection, to="0003")
+            assert "feeds" not in sa.inspect(connection).get_table_names()
+        records.migrate()
+        assert records.read("feeds").num_rows == 0

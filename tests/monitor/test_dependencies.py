@@ -88,6 +88,19 @@ def test_a_table_that_changed_is_named_with_its_columns(columns, status, said):
     assert [each.status for each in found] == [status] and said in found[0].sentence
 
 
+def test_a_column_that_nobody_promised_is_news_only_once():
+    wide = {"columns": RECEIPTS | {"till": "INTEGER"}, "before": [*RECEIPTS, "till"]}
+    assert [each.status for each in schema_readings(asked(tables={"receipts": RECEIPTS}), {"receipts": wide})] == ["fine"]  # fmt: skip
+    new = wide | {"before": [*RECEIPTS]}
+    assert [each.status for each in schema_readings(asked(tables={"receipts": RECEIPTS}), {"receipts": new})] == ["watch"]  # fmt: skip
+
+
+def test_without_a_word_of_the_source_it_is_said_who_would_say_it():
+    (found,) = schema_readings(asked(tables={"receipts": RECEIPTS}), {})
+    assert found.status == "unknown" and "`ml-workbench online`" in found.sentence
+    assert schema_readings(asked(), {}, "it is away")[0].sentence == "It is away."
+
+
 def test_a_table_that_is_gone_is_an_alarm_of_its_own():
     found = schema_readings(
         asked(tables={"receipts": RECEIPTS, "people": {"member": "BIGINT"}}),

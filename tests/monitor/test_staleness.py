@@ -105,5 +105,55 @@ def test_a_feed_that_stands_still_is_found_in_the_first_period_and_a_late_one_in
     assert {each.status for each in feed_readings(asked, {}, start)} == {"unknown"}
 
 
+def noted(**feed):
+    "What was noted of receipts, at a list of Wednesday in a period that began on Monday."
+    start = END - timedelta(days=7)
+    drawn = start + timedelta(days=2)
+    told = {
+        "as_of": drawn,
+        "latest": drawn - timedelta(hours=3),
+        "seen": drawn + timedelta(minutes=40),
+    } | feed
+    entry = {name: value and str(value) for name, value in told.items()}
+    asked = Asked(CHECKED, present=Present(fresh_days={"receipts": 1.0}))
+    return drawn, by_check(feed_readings(asked, {"receipts": entry}, start))
+
+
+def test_a_noted_feed_is_held_against_the_list_that_it_was_noted_with():
+    drawn, found = noted()
+    assert {each.status for each in found.values()} == {"fine"}
+    assert found["staleness.arrival"].value == pytest.approx(
+        40 / 1440
+    )  # there at the latest when it was seen
+    found = noted(latest=drawn - timedelta(days=4))[1]
+    assert (
+        found["staleness.feeds/receipts"].status == "alarm" and found["staleness.feeds/receipts"].value == 3
+    )
+    late = noted(arrived=drawn + timedelta(hours=30), seen=drawn + timedelta(hours=31))[1]
+    assert late["staleness.arrival/receipts"].value == 1.25
+
+
+@pytest.mark.parametrize(
+    "feed",
+    [
+        {"arrived": END + timedelta(days=900), "seen": END + timedelta(days=901)},
+        {"seen": END - timedelta(days=3)},
+    ],
+    ids=["a list of the past", "a server that says nothing, asked too late"],
+)
+def test_when_a_table_came_is_not_guessed(feed):
+    found = noted(**feed)[1]
+    assert found["staleness.feeds"].status == "fine" and found["staleness.arrival"].status == "unknown"
+    assert "is not known" in found["staleness.arrival"].sentence
+
+
+def test_without_a_word_of_the_source_it_is_said_who_would_say_it():
+    asked = Asked(CHECKED, present=Present(fresh_days={"receipts": 1.0}))
+    assert "`ml-workbench score`" in feed_readings(asked, {}, END)[0].sentence
+    assert feed_readings(asked, {}, END, unseen="it is away")[1].sentence == "It is away."
+    nothing = feed_readings(Asked(CHECKED), {"receipts": {"latest": str(END)}}, END)
+    assert "no table promises to be fresh" in nothing[0].sentence.lower()
+
+
 def test_what_lies_in_the_future_has_no_age():
     assert days_between(END + timedelta(days=3), END) == 0.0
