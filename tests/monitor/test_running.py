@@ -94,6 +94,7 @@ def test_a_report_holds_what_pages_and_score_card_read(tmp_path):
         "alerts",
         "business",
         "money_at_stake_per_week",
+        "at_stake",
         "sentence",
     } == set(report)
     assert report["release"] == RELEASE and report["replayed"] is True

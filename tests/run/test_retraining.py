@@ -22,6 +22,7 @@ from ml_workbench.monitor.losses import Loss
 from ml_workbench.monitor.retraining import Situation, retrainings
 from ml_workbench.plan.errors import MonitorError, ReleaseError
 from ml_workbench.plan.experiment import Arm, Split
+from ml_workbench.plan.files import rounded
 from ml_workbench.plan.params import load_params
 from ml_workbench.plan.settings import Settings, load_settings
 from ml_workbench.release.deployment import Deployment
@@ -306,7 +307,14 @@ def test_the_default_data_hold_nothing_new_and_that_is_said(produced, tmp_path):
     settings = load_settings(produced, {"MLW_DATABASE_URL": f"sqlite:///{tmp_path}/none.db"})
     found = outlook_of(produced, settings)
     assert found.advice.decision == "wait" and found.situation.newer_weeks == 0
-    assert found.loss.basis == "outcomes" and found.loss.weeks == 4 and found.loss.low < 0 < found.loss.high
+    assert found.loss.basis == "served" and found.loss.weeks == 4 and found.loss.low < 0 < found.loss.high
+    assert (
+        found.fresh.basis == "outcomes"
+        and found.fresh.weeks == 4
+        and found.fresh.share == found.loss.share < 1
+    )
+    report = json.loads((produced / "reports/monitor.json").read_text())
+    assert rounded(found.loss.as_json()) == report["at_stake"]  # what the Health page shows
     assert found.features == found.params.features.model_dump() and not (tmp_path / "none.db").exists()
 
 
