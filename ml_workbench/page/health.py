@@ -119,7 +119,7 @@ def advice_of(
     )
 
 
-# %% ../../nbs/page/health.ipynb #d87eb668
+# %% ../../nbs/page/health.ipynb #7e398886
 def asked_of(
     row: Mapping[str, Any] | None,  # the newest of table `retrainings`
 ) -> str:  # empty where nobody asked
@@ -208,7 +208,7 @@ def _tiles(stake: Stake, cases: Sequence[Case], advice: Fact, currency: str, old
     else:
         first = Fact(
             "At stake a week",
-            exact(stake.value, currency) if stake.value > 0 else "nothing seen",
+            money(stake.value, currency) if stake.value > 0 else "nothing seen",
             _known(stake, currency),
         )
     taken = sum(case.state != "open" for case in cases)
@@ -232,7 +232,7 @@ def _known(stake: Stake, currency: str) -> str:
     if stake.value > 0:
         return f"{kind}, {between(stake.span, currency, sign=stake.perhaps)}{': it may be chance' if stake.perhaps else ''}"
     more = (
-        f"{exact(-stake.value, currency)} more than promised, "
+        f"{money(-stake.value, currency)} more than promised, "
         if stake.value < 0 and not stake.estimate
         else ""
     )
