@@ -389,6 +389,16 @@ def test_only_periods_in_which_the_release_decided_count(tmp_path):
     assert stake_in(folder, here, {RELEASE}, as_of=MONDAY + 7 * WEEK + WEEK / 2).basis == "nothing"
 
 
+def test_a_week_in_which_nobody_decided_hides_nothing(tmp_path):
+    tables = shop(weeks=8)
+    gap = pa.scalar(MONDAY + 6 * WEEK, tables["served"]["as_of"].type)
+    for each in ("served", "predictions"):
+        tables[each] = tables[each].filter(pc.not_equal(tables[each]["as_of"], gap))
+    folder = as_folder(tmp_path / "replay", tables)
+    found = stake_in(folder, place(tmp_path), {RELEASE}, as_of=MONDAY + 9.5 * WEEK)
+    assert found.basis == "served" and f"up to {MONDAY + 6 * WEEK:%Y-%m-%d}" in found.sentence
+
+
 def test_where_nothing_was_served_nothing_is_said(url, tmp_path):
     with as_records(url, {}) as records:
         assert stake_in(records, place(tmp_path), {RELEASE}) is None

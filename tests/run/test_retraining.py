@@ -398,6 +398,16 @@ def test_without_records_it_is_estimated_from_age_and_the_reason_is_told(place, 
     assert aged.basis == "staleness" and aged.value == pytest.approx(0.4 * 20) and "no records" in aged.why
 
 
+def test_weeks_that_cannot_be_played_are_named_and_do_not_stop_the_question(place):
+    (place / "data/features").mkdir(parents=True)
+    for name in ("snapshots.parquet", "schema.json"):
+        (place / "data/features" / name).write_bytes(b"neither")
+    params = load_params(place)
+    used = InUse("logistic_regression 4318e50c5e4f", "logistic_regression", 1.0, {})
+    found = prospects.fresh_loss(place, load_settings(place, {}), params, used, at=NOW, exposed=1.0)
+    assert not found.known and "A fresh fit cannot be played: " in found.sentence
+
+
 def test_records_that_cannot_be_read_are_named_and_do_not_stop_the_question(place):
     folder = as_folder(place / "replay", shop(weeks=1))
     (folder / "served.parquet").write_bytes(b"no Parquet at all")
