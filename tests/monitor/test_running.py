@@ -396,7 +396,7 @@ def test_a_week_in_which_nobody_decided_hides_nothing(tmp_path):
         tables[each] = tables[each].filter(pc.not_equal(tables[each]["as_of"], gap))
     folder = as_folder(tmp_path / "replay", tables)
     found = stake_in(folder, place(tmp_path), {RELEASE}, as_of=MONDAY + 9.5 * WEEK)
-    assert found.basis == "served" and f"up to {MONDAY + 6 * WEEK:%Y-%m-%d}" in found.sentence
+    assert found.basis == "served" and f"up to {MONDAY + 5 * WEEK:%Y-%m-%d}" in found.sentence
 
 
 def test_where_nothing_was_served_nothing_is_said(url, tmp_path):
