@@ -7465,6 +7465,10 @@ d = {
                 "monitor/losses.html#loss",
                 "ml_workbench/monitor/losses.py",
             ),
+            "ml_workbench.monitor.losses.Loss.as_json": (
+                "monitor/losses.html#loss.as_json",
+                "ml_workbench/monitor/losses.py",
+            ),
             "ml_workbench.monitor.losses.Loss.chance_above": (
                 "monitor/losses.html#loss.chance_above",
                 "ml_workbench/monitor/losses.py",
@@ -7481,6 +7485,10 @@ d = {
                 "monitor/losses.html#loss.known",
                 "ml_workbench/monitor/losses.py",
             ),
+            "ml_workbench.monitor.losses.Loss.per_unit": (
+                "monitor/losses.html#loss.per_unit",
+                "ml_workbench/monitor/losses.py",
+            ),
             "ml_workbench.monitor.losses.Weeks": (
                 "monitor/losses.html#weeks",
                 "ml_workbench/monitor/losses.py",
@@ -7489,8 +7497,20 @@ d = {
                 "monitor/losses.html#weeks.first",
                 "ml_workbench/monitor/losses.py",
             ),
+            "ml_workbench.monitor.losses._comparable": (
+                "monitor/losses.html#_comparable",
+                "ml_workbench/monitor/losses.py",
+            ),
             "ml_workbench.monitor.losses._estimated": (
                 "monitor/losses.html#_estimated",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses._for": (
+                "monitor/losses.html#_for",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses._less": (
+                "monitor/losses.html#_less",
                 "ml_workbench/monitor/losses.py",
             ),
             "ml_workbench.monitor.losses._more": (
@@ -7505,8 +7525,16 @@ d = {
                 "monitor/losses.html#_promise",
                 "ml_workbench/monitor/losses.py",
             ),
+            "ml_workbench.monitor.losses.counted": (
+                "monitor/losses.html#counted",
+                "ml_workbench/monitor/losses.py",
+            ),
             "ml_workbench.monitor.losses.curve_loss": (
                 "monitor/losses.html#curve_loss",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.loss_from": (
+                "monitor/losses.html#loss_from",
                 "ml_workbench/monitor/losses.py",
             ),
             "ml_workbench.monitor.losses.loss_of": (
@@ -7515,6 +7543,10 @@ d = {
             ),
             "ml_workbench.monitor.losses.observed_loss": (
                 "monitor/losses.html#observed_loss",
+                "ml_workbench/monitor/losses.py",
+            ),
+            "ml_workbench.monitor.losses.served_loss": (
+                "monitor/losses.html#served_loss",
                 "ml_workbench/monitor/losses.py",
             ),
             "ml_workbench.monitor.losses.unknown_loss": (
@@ -7815,6 +7847,10 @@ d = {
                 "monitor/quality.html#_apart",
                 "ml_workbench/monitor/quality.py",
             ),
+            "ml_workbench.monitor.quality._ends": (
+                "monitor/quality.html#_ends",
+                "ml_workbench/monitor/quality.py",
+            ),
             "ml_workbench.monitor.quality._promised": (
                 "monitor/quality.html#_promised",
                 "ml_workbench/monitor/quality.py",
@@ -7869,6 +7905,10 @@ d = {
             ),
             "ml_workbench.monitor.quality.rising": (
                 "monitor/quality.html#rising",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.served_money": (
+                "monitor/quality.html#served_money",
                 "ml_workbench/monitor/quality.py",
             ),
         },
@@ -7943,12 +7983,20 @@ d = {
                 "monitor/reading.html#material",
                 "ml_workbench/monitor/reading.py",
             ),
+            "ml_workbench.monitor.reading.Material.decided": (
+                "monitor/reading.html#material.decided",
+                "ml_workbench/monitor/reading.py",
+            ),
             "ml_workbench.monitor.reading.Material.labelled": (
                 "monitor/reading.html#material.labelled",
                 "ml_workbench/monitor/reading.py",
             ),
             "ml_workbench.monitor.reading.Material.numbers": (
                 "monitor/reading.html#material.numbers",
+                "ml_workbench/monitor/reading.py",
+            ),
+            "ml_workbench.monitor.reading.Material.share": (
+                "monitor/reading.html#material.share",
                 "ml_workbench/monitor/reading.py",
             ),
             "ml_workbench.monitor.reading.Material.start": (
@@ -8125,6 +8173,10 @@ d = {
                 "monitor/releases.html#_judged",
                 "ml_workbench/monitor/releases.py",
             ),
+            "ml_workbench.monitor.releases._newest": (
+                "monitor/releases.html#_newest",
+                "ml_workbench/monitor/releases.py",
+            ),
             "ml_workbench.monitor.releases._read": (
                 "monitor/releases.html#_read",
                 "ml_workbench/monitor/releases.py",
@@ -8279,6 +8331,10 @@ d = {
                 "monitor/running.html#_asked_for",
                 "ml_workbench/monitor/running.py",
             ),
+            "ml_workbench.monitor.running._currency": (
+                "monitor/running.html#_currency",
+                "ml_workbench/monitor/running.py",
+            ),
             "ml_workbench.monitor.running._earlier": (
                 "monitor/running.html#_earlier",
                 "ml_workbench/monitor/running.py",
@@ -8297,6 +8353,10 @@ d = {
             ),
             "ml_workbench.monitor.running._look_again": (
                 "monitor/running.html#_look_again",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running._money_said": (
+                "monitor/running.html#_money_said",
                 "ml_workbench/monitor/running.py",
             ),
             "ml_workbench.monitor.running._newest_release": (
@@ -8343,6 +8403,14 @@ d = {
                 "monitor/running.html#answered",
                 "ml_workbench/monitor/running.py",
             ),
+            "ml_workbench.monitor.running.asked_in": (
+                "monitor/running.html#asked_in",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.at_stake": (
+                "monitor/running.html#at_stake",
+                "ml_workbench/monitor/running.py",
+            ),
             "ml_workbench.monitor.running.due": (
                 "monitor/running.html#due",
                 "ml_workbench/monitor/running.py",
@@ -8383,10 +8451,6 @@ d = {
                 "monitor/running.html#looked_before",
                 "ml_workbench/monitor/running.py",
             ),
-            "ml_workbench.monitor.running.money_at_stake": (
-                "monitor/running.html#money_at_stake",
-                "ml_workbench/monitor/running.py",
-            ),
             "ml_workbench.monitor.running.monitor_json": (
                 "monitor/running.html#monitor_json",
                 "ml_workbench/monitor/running.py",
@@ -8417,6 +8481,10 @@ d = {
             ),
             "ml_workbench.monitor.running.seen_from_here": (
                 "monitor/running.html#seen_from_here",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.stake_in": (
+                "monitor/running.html#stake_in",
                 "ml_workbench/monitor/running.py",
             ),
             "ml_workbench.monitor.running.with_source": (
@@ -8643,6 +8711,14 @@ d = {
             ),
             "ml_workbench.monitor.staleness._time": (
                 "monitor/staleness.html#_time",
+                "ml_workbench/monitor/staleness.py",
+            ),
+            "ml_workbench.monitor.staleness.age_loss": (
+                "monitor/staleness.html#age_loss",
+                "ml_workbench/monitor/staleness.py",
+            ),
+            "ml_workbench.monitor.staleness.age_reading": (
+                "monitor/staleness.html#age_reading",
                 "ml_workbench/monitor/staleness.py",
             ),
             "ml_workbench.monitor.staleness.cost_of_age": (
@@ -9279,11 +9355,16 @@ d = {
         },
         "ml_workbench.page.health": {
             "ml_workbench.page.health.Stake": ("page/health.html#stake", "ml_workbench/page/health.py"),
+            "ml_workbench.page.health.Stake.perhaps": (
+                "page/health.html#stake.perhaps",
+                "ml_workbench/page/health.py",
+            ),
             "ml_workbench.page.health.View": ("page/health.html#view", "ml_workbench/page/health.py"),
             "ml_workbench.page.health.View.mark": (
                 "page/health.html#view.mark",
                 "ml_workbench/page/health.py",
             ),
+            "ml_workbench.page.health._known": ("page/health.html#_known", "ml_workbench/page/health.py"),
             "ml_workbench.page.health._planted": ("page/health.html#_planted", "ml_workbench/page/health.py"),
             "ml_workbench.page.health._tiles": ("page/health.html#_tiles", "ml_workbench/page/health.py"),
             "ml_workbench.page.health._worst": ("page/health.html#_worst", "ml_workbench/page/health.py"),
@@ -9291,6 +9372,7 @@ d = {
                 "page/health.html#advice_of",
                 "ml_workbench/page/health.py",
             ),
+            "ml_workbench.page.health.asked_of": ("page/health.html#asked_of", "ml_workbench/page/health.py"),
             "ml_workbench.page.health.caution": ("page/health.html#caution", "ml_workbench/page/health.py"),
             "ml_workbench.page.health.headline": ("page/health.html#headline", "ml_workbench/page/health.py"),
             "ml_workbench.page.health.programme": (
@@ -12390,6 +12472,7 @@ d = {
                 "ml_workbench/run/prospects.py",
             ),
             "ml_workbench.run.prospects.Reach": ("run/prospects.html#reach", "ml_workbench/run/prospects.py"),
+            "ml_workbench.run.prospects._aged": ("run/prospects.html#_aged", "ml_workbench/run/prospects.py"),
             "ml_workbench.run.prospects._asked": (
                 "run/prospects.html#_asked",
                 "ml_workbench/run/prospects.py",
@@ -12418,8 +12501,16 @@ d = {
                 "run/prospects.html#_scorer",
                 "ml_workbench/run/prospects.py",
             ),
+            "ml_workbench.run.prospects._served": (
+                "run/prospects.html#_served",
+                "ml_workbench/run/prospects.py",
+            ),
             "ml_workbench.run.prospects._weighed": (
                 "run/prospects.html#_weighed",
+                "ml_workbench/run/prospects.py",
+            ),
+            "ml_workbench.run.prospects.fresh_loss": (
+                "run/prospects.html#fresh_loss",
                 "ml_workbench/run/prospects.py",
             ),
             "ml_workbench.run.prospects.fresh_slices": (
@@ -12430,10 +12521,6 @@ d = {
                 "run/prospects.html#in_use",
                 "ml_workbench/run/prospects.py",
             ),
-            "ml_workbench.run.prospects.loss_in": (
-                "run/prospects.html#loss_in",
-                "ml_workbench/run/prospects.py",
-            ),
             "ml_workbench.run.prospects.outlook_of": (
                 "run/prospects.html#outlook_of",
                 "ml_workbench/run/prospects.py",
@@ -12442,6 +12529,7 @@ d = {
                 "run/prospects.html#reach_of",
                 "ml_workbench/run/prospects.py",
             ),
+            "ml_workbench.run.prospects.stake": ("run/prospects.html#stake", "ml_workbench/run/prospects.py"),
             "ml_workbench.run.prospects.statuses": (
                 "run/prospects.html#statuses",
                 "ml_workbench/run/prospects.py",

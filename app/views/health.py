@@ -41,6 +41,7 @@ def beside(view: View, look: Look) -> None:
     if look.advice:
         st.subheader("Does a new model pay?")
         st.html(f"<p><b>{escape(view.advice.value.capitalize())}.</b> {prose(view.advice.note)}</p>")
+        note(view.asked)
 
 
 with explained("The monitors' report cannot be read"):

@@ -34,6 +34,7 @@ class Present:
     data: Mapping[str, str] = field(default_factory=dict)  # hashes of the folders that a release names
     reports: Mapping[str, Any] = field(default_factory=dict)  # by name without .json
     snapshots: Path | None = None  # features as training computes them
+    confidence: float = 0.95  # of the intervals in the diagnosis
 
 
 REPORTS = ("data", "evaluation", "diagnosis", "attribution")
@@ -66,12 +67,13 @@ def present_in(
     from ml_workbench.release.provenance import dvc_hash
 
     tables = {each.name: {column.name: column.type for column in each.columns} for each in TABLES}
-    lock, reports, declaration = root / "requirements.lock", {}, None
+    lock, reports, declaration, confidence = root / "requirements.lock", {}, None, Present.confidence
     for name in REPORTS:
         if (root / "reports" / f"{name}.json").is_file():
             reports[name] = read_json(root / "reports" / f"{name}.json")
     if (root / "params.yaml").is_file():
         params = load_params(root)
+        confidence = params.diagnose.confidence
         declared = definitions.declare(params.features.horizon_days)
         declaration = declaration_bytes(shareable(declared, TABLES, params.privacy.allowed))
     fresh = {each.name: float(each.fresh_days) for each in TABLES if each.fresh_days is not None}
@@ -79,7 +81,7 @@ def present_in(
     snapshots = root / "data/features/snapshots.parquet"
     return Present(
         installed(names), lock.read_bytes() if lock.is_file() else None, declaration, tables, fresh, data, reports,
-        snapshots if snapshots.is_file() else None,
+        snapshots if snapshots.is_file() else None, confidence,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ __all__ = [
     "LISTED",
     "GROUPS",
     "EITHER",
+    "NO_LABELS",
     "auc_draws",
     "rising",
     "honest",
@@ -21,6 +22,7 @@ __all__ = [
     "groups_of",
     "group_reading",
     "outcome_reading",
+    "served_money",
     "readings",
 ]
 
@@ -34,10 +36,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..model.metrics import interval_of, unit_counts
+from ..model.metrics import Interval, interval_of, unit_counts
 from ..plan.charter import MONTH, Charter, money
 from .asking import Asked
 from .checks import Check, Reading
+from .losses import served_loss
 from .reading import RECENT, Material, label_of
 
 RUNBOOK = "deploy/OPERATIONS.md#predictions-have-become-worse"
@@ -320,6 +323,8 @@ def money_reading(
     rows: Rows,
     promised: Mapping[str, float] | None,  # a week, as the release says
     chance: np.ndarray | None = None,  # where labels are estimated
+    *,
+    material: Material,  # of the period
 ) -> Reading:
     "How much less the lists are worth than was promised, at the least."
     estimate = chance is not None
@@ -340,7 +345,23 @@ def money_reading(
     found = list_money(rows, rows.label if chance is None else chance, charter)
     told = [money(each, charter.currency) for each in (*found.values(), promised["value"])]
     word = "should be" if estimate else "were"
-    said = f"Its lists {word} worth {told[0]} a week, between {told[1]} and {told[2]}, against {told[3]} when it was judged ({listed:,} listed in {rows.weeks} weeks); lost at the least"
+    lost = served_loss(
+        Interval(**found), _ends(promised), charter.currency, until=material.period_end, listed=listed, weeks=float(rows.weeks), share=material.share,
+        decided=material.decided, confidence=asked.confidence,
+    )  # fmt: skip
+    amounts = [money(each, charter.currency) for each in (lost.value, lost.low, lost.high)]
+    said = f"Its lists {word} worth {told[0]} a week, between {told[1]} and {told[2]}, against {told[3]} when it was judged ({listed:,} listed in {rows.weeks} weeks)"
+    said += (
+        f"; at stake, where it decides: {amounts[0]} a week, between {amounts[1]} and {amounts[2]}; lost by all lists at the least"
+        if lost.value > 0
+        else "; lost at the least"
+    )
+    details = {
+        **found,
+        "promised": promised["value"],
+        "listed": listed,
+        "money_per_week": max(0.0, lost.value),
+    } | ({} if estimate else {"loss": lost.as_json()})
     return asked.held(
         name,
         promised["value"] - found["high"],
@@ -348,13 +369,13 @@ def money_reading(
         count=len(rows),
         shown=lambda value: money(value, charter.currency),
         estimate=estimate,
-        details={
-            **found,
-            "promised": promised["value"],
-            "listed": listed,
-            "money_per_week": max(0.0, promised["value"] - found["value"]),
-        },
+        details=details,
     )
+
+
+def _ends(promised: Mapping[str, float]) -> Interval:
+    "What was promised, with its interval where it has one."
+    return Interval(*(promised.get(name, promised["value"]) for name in ("value", "low", "high")))
 
 
 # %% ../../nbs/monitor/quality.ipynb #40355db1
@@ -486,6 +507,21 @@ def _promised(material: Material) -> dict[str, Any]:
     }
 
 
+NO_LABELS = "labels have not come yet"
+
+
+def served_money(
+    material: Material,
+    asked: Asked,
+) -> Reading:
+    "What the lists of a period and the three before are worth, by their outcomes; the one answer that money rests on."
+    if not material.labelled:
+        return asked.unknown("quality.money", NO_LABELS)
+    return money_reading(
+        asked, Rows(material.recent, asked, labelled=True), _promised(material)["money"], material=material
+    )
+
+
 def readings(
     material: Material,
     asked: Asked,
@@ -504,16 +540,10 @@ def readings(
         found += [
             ranking_reading(asked, everybody, promised["auc"], chance),
             _rate_reading(asked, everybody, chance, reference),
-            money_reading(asked, lately, promised["money"], expected),
+            money_reading(asked, lately, promised["money"], expected, material=material),
         ]
     if not material.labelled:
-        return [
-            *found,
-            *(
-                asked.unknown(name, "labels have not come yet", count=0)
-                for name in ("quality.auc", "quality.money")
-            ),
-        ]
+        return [*found, asked.unknown("quality.auc", NO_LABELS), served_money(material, asked)]
     rows, pooled = (Rows(table, asked, labelled=True) for table in (material.answers, material.recent))
     found += [ranking_reading(asked, rows, promised["auc"])]
     if len(rows) >= asked.minimum:
@@ -524,7 +554,7 @@ def readings(
                 asked, pooled, honest(pooled.score, reference), groups_of(material.traits, pooled.units)
             )
         ]
-    return [*found, money_reading(asked, pooled, promised["money"])]
+    return [*found, money_reading(asked, pooled, promised["money"], material=material)]
 
 
 def _rate_reading(asked: Asked, rows: Rows, chance: np.ndarray, reference: Mapping[str, Any]) -> Reading:

@@ -620,6 +620,21 @@ class Material:
         "Whether outcomes have come for anybody."
         return self.answers["label"].null_count < len(self.answers)
 
+    @property
+    def decided(self) -> int:
+        "Units that the release decides about by its own scores."
+        own = pc.and_(
+            pc.equal(self.served["release"], self.release),
+            pc.invert(pc.is_in(self.served["policy"], pa.array(FREE))),
+        )
+        return len(self.served.filter(own)["unit"].unique())
+
+    @property
+    def share(self) -> float:
+        "Of all units that were decided about, those that it decides about; everybody where nobody was."
+        everybody = len(self.served["unit"].unique())
+        return self.decided / everybody if everybody else 1.0
+
     def numbers(self, name: str) -> np.ndarray:
         "A column of the answers; NaN where nothing is known."
         return self.answers[name].to_numpy().astype(np.float64)

@@ -18,7 +18,7 @@ from typing import Any
 from ..model.session import SIGNATURE
 from ..plan.errors import ReleaseError, WorkbenchError
 from ..plan.files import read_json, replacing
-from ..release.bundle import FOLDER, Bundle
+from ..release.bundle import FOLDER, Bundle, params_in
 from ..release.declaration import DECLARATION
 from ..release.policy import POLICY, Terms, terms_from
 from ..release.reference import REFERENCE, reference_from
@@ -43,6 +43,8 @@ class Released:
     metrics: Mapping[str, Any] = field(default_factory=dict)  # the figures that people ask for first
     judged: Mapping[str, Any] = field(default_factory=dict)  # all that the evaluation said of it
     problem: str = ""  # why some of it is not known
+    model: str = ""  # the candidate
+    newest: datetime | None = None  # as-of time of the newest snapshots when it was made
 
     @property
     def columns(self) -> Sequence[tuple[str, str]]:
@@ -123,8 +125,16 @@ def released_in(
     made = datetime.fromisoformat(origin.committed_at).replace(tzinfo=None) if origin.committed_at else None
     return Released(
         name, bundle.release.label, reference, terms, files, origin.versions, origin.data, made, bundle.release.metrics,
-        _judged(files), "; ".join(problems),
+        _judged(files), "; ".join(problems), bundle.release.model, _newest(files),
     )  # fmt: skip
+
+
+def _newest(files: Mapping[str, bytes]) -> datetime | None:
+    "As-of time of the newest snapshots, as its parameters say; None where they cannot be read."
+    try:
+        return datetime.fromisoformat(params_in(files)["features"]["next_as_of"])
+    except (ReleaseError, KeyError, TypeError, ValueError):
+        return None
 
 
 # %% ../../nbs/monitor/releases.ipynb #d4678876
@@ -204,7 +214,7 @@ def released_of_run(
     } | {"model": about}
     return Released(
         name, scorer.facts["label"], reference_from(data), found.terms, files, dict(scorer.facts.get("versions", {})), {}, None,
-        _figures(about), judged,
+        _figures(about), judged, model=candidate, newest=_newest({"params.yaml": (root / "params.yaml").read_bytes()}),
     )  # fmt: skip
 
 

@@ -36,7 +36,7 @@ from ..plan.charter import money
 from ..plan.errors import MonitorError
 from ..plan.files import rounded
 from ..plan.params import RetrainingParams
-from .losses import Loss
+from .losses import Loss, counted
 
 # %% ../../nbs/monitor/retraining.ipynb #48f7c053
 BROKEN = {
@@ -130,8 +130,9 @@ class Advice:
     reasons: tuple[str, ...]  # in plain words, the gravest first
     considered: tuple[str, ...]  # what was looked at and did not decide
     situation: Situation
-    loss: Loss
+    loss: Loss  # at stake
     sum: Sum
+    fresh: Loss | None = None  # of it, what a fresh fit would win back
 
     @property
     def rest(self) -> tuple[str, ...]:
@@ -146,8 +147,8 @@ class Advice:
             name: f"{value:%Y-%m-%d}" if isinstance(value, datetime) else value
             for name, value in situation.items()
         }
-        raw["loss"] |= {"estimate": self.loss.estimate}
-        return rounded(raw)
+        raw["loss"], raw["fresh"] = self.loss.as_json(), self.fresh and self.fresh.as_json()
+        return rounded(raw | {"counted": counted(self.loss, self.fresh).basis})
 
 
 def advice(
@@ -156,19 +157,32 @@ def advice(
     situation: Situation,
     *,
     trial_weeks: float = 0.0,  # until the charter's rule can decide about a challenger
+    fresh: Loss | None = None,  # what a fresh fit would win back, where weeks could be played
 ) -> Advice:
     "Decide, with all figures."
-    total = sum_of(loss, terms, trial_weeks=trial_weeks)
+    basis = counted(loss, fresh)
+    total = sum_of(basis, terms, trial_weeks=trial_weeks)
     blocks = _blocks(situation, terms)
-    decision, gist = ("wait", blocks[0]) if blocks else _by_money(loss, total, situation)
-    reasons = (*blocks, *_money_words(loss, total))
+    decision, gist = ("wait", blocks[0]) if blocks else _by_money(basis, total, situation)
+    reasons = (*blocks, *_money_words(loss, fresh, total))
     return Advice(
-        decision, f"{_VERBS[decision]}: {gist}", reasons, _considered(situation), situation, loss, total
+        decision,
+        f"{_VERBS[decision]}: {gist}",
+        reasons,
+        _considered(situation),
+        situation,
+        loss,
+        total,
+        fresh,
     )
 
 
 # %% ../../nbs/monitor/retraining.ipynb #7a2b6beb
 _VERBS = {"retrain": "Retrain", "wait": "Wait", "unknown": "Unknown"}
+_BY = {
+    "served": "by outcomes of what was served", "outcomes": "by weeks that a fresh fit was played through",
+    "staleness": "by how such models age, for outcomes of what was served do not tell", "nothing": "by nothing",
+}  # fmt: skip
 
 
 def _blocks(situation: Situation, terms: RetrainingParams) -> list[str]:
@@ -197,22 +211,35 @@ def _by_money(loss: Loss, total: Sum, situation: Situation) -> tuple[str, str]:
         return "unknown", "what staying costs is not known, so that nobody can say whether a new model pays."
     wanted, gain = situation.before == "retrain", money(total.gain, loss.currency, sign=True)
     if total.gain > 0 and total.chance >= START:
-        return "retrain", f"it is expected to bring {gain}, and pays with a chance of {total.chance:.0%}."
+        return (
+            "retrain",
+            f"it is expected to bring {gain}, and pays with a chance of {total.chance:.0%}, {_BY[loss.basis]}.",
+        )
     if wanted and total.chance >= STOP:
         return (
             "retrain",
-            f"it was to be done and is still worth it, with a chance of {total.chance:.0%} (given up below {STOP:.0%}).",
+            f"it was to be done and is still worth it, with a chance of {total.chance:.0%} (given up below {STOP:.0%}), {_BY[loss.basis]}.",
         )
     return (
         "wait",
-        f"a new model is expected to bring {gain}, and pays with a chance of {total.chance:.0%} ({START:.0%} are asked).",
+        f"a new model is expected to bring {gain}, and pays with a chance of {total.chance:.0%} ({START:.0%} are asked), {_BY[loss.basis]}.",
     )
 
 
 # %% ../../nbs/monitor/retraining.ipynb #b783d97b
-def _money_words(loss: Loss, total: Sum) -> list[str]:
-    "Loss and sum in words."
-    said = [loss.sentence]
+def _money_words(loss: Loss, fresh: Loss | None, total: Sum) -> list[str]:
+    "What is lost, what would come back, and the sum, in words."
+    said = [f"At stake: {loss.sentence}"]
+    if fresh is not None and fresh.known:
+        why = (
+            "no more than that would come back"
+            if counted(loss, fresh) is fresh
+            else "more than is lost is not counted"
+        )
+        why = "it was observed, and the other is an estimate" if loss.estimate else why
+        said.append(
+            f"{fresh.sentence} The sum goes by {'this' if counted(loss, fresh) is fresh else 'what is at stake'}, for {why}."
+        )
     cost = money(total.cost, loss.currency)
     if total.gain is not None:
         low, high = (money(each, loss.currency, sign=True) for each in (total.low, total.high))

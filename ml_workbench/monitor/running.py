@@ -10,6 +10,7 @@ __all__ = [
     "PLAIN",
     "EXTRA",
     "ORDER",
+    "JUDGED",
     "REACH",
     "BACK",
     "Place",
@@ -18,6 +19,7 @@ __all__ = [
     "Looked",
     "in_a_row",
     "answered",
+    "asked_in",
     "looked_at",
     "hash_of",
     "known_until",
@@ -28,7 +30,8 @@ __all__ = [
     "worst",
     "reading_json",
     "monitor_json",
-    "money_at_stake",
+    "at_stake",
+    "stake_in",
     "fault_of",
     "report_of",
     "readings_table",
@@ -43,10 +46,11 @@ __all__ = [
 
 # %% ../../nbs/monitor/running.ipynb #56011a7a
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +73,7 @@ from .alerts import Alert, Scene, after, alerts_from
 from .asking import Asked, Present, present_in
 from .checks import MONITORS, STATUSES, Check, Reading, with_limits
 from .handling import facts, handle
+from .losses import Loss, loss_from, loss_of, unknown_loss
 from .notices import Post
 from .reading import (
     UNSEEN,
@@ -220,6 +225,27 @@ def answered(
 
 
 # %% ../../nbs/monitor/running.ipynb #ade43a1f
+def asked_in(
+    place: Place,
+    released: Released,
+    present: Present,
+    before: Mapping[str, int],  # of `in_a_row`
+) -> Asked:
+    "What checks are told in a place; the charter is the project's, else the release's own."
+    params, charter = place.params, place.charter or (released.terms.charter if released.terms else None)
+    return Asked(
+        place.checks,
+        charter,
+        present,
+        before,
+        params.minimum,
+        params.resamples,
+        params.confidence,
+        params.seed,
+    )
+
+
+# %% ../../nbs/monitor/running.ipynb #12e0c506
 def looked_at(
     kept: Kept,
     place: Place,
@@ -236,17 +262,7 @@ def looked_at(
     material = material_of(
         kept, released, end, params.period_days, until=until, known=lambda name: released_at(place, name)
     )
-    charter = place.charter or (released.terms.charter if released.terms else None)
-    asked = Asked(
-        place.checks,
-        charter,
-        present,
-        before,
-        params.minimum,
-        params.resamples,
-        params.confidence,
-        params.seed,
-    )
+    asked = asked_in(place, released, present, before)
     overdue = quality.outcome_reading(asked, material).value
     inputs = fingerprint(
         material, params.model_dump(), sorted(before.items()), _stamp(present), overdue and int(overdue)
@@ -458,18 +474,67 @@ def monitor_json(
 
 
 # %% ../../nbs/monitor/running.ipynb #192b4970
-def money_at_stake(
-    readings: Sequence[Reading],  # of the newest period
-) -> float | None:  # a week; None where nothing can be said
+JUDGED = 8  # periods, the newest, among which one is looked for that outcomes tell of
+
+
+def at_stake(
+    said: Iterable[Sequence[Reading]],  # readings of each period of one release, the newest first
+    currency: str,
+) -> Loss:
     "What is lost a week while things stay as they are."
-    for name in ("quality.money", "quality.expected_money"):
-        for each in readings:
-            if each.check == name and each.status != "unknown":
-                lost = each.details["promised"] - each.details["value"]
-                return max(0.0, lost) if each.status != "fine" else 0.0
-    return None
+    curve, silent = None, []
+    for readings in islice(said, JUDGED):
+        found = {each.check: each for each in readings if each.check in ("quality.money", "staleness.curve")}
+        mine, age = found.get("quality.money"), found.get("staleness.curve")
+        curve = curve or (loss_from(age.details["loss"]) if age and "loss" in age.details else None)
+        if mine and mine.status != "unknown" and "loss" in mine.details:
+            return loss_from(mine.details["loss"])
+        silent += [mine] if mine else []
+    nearest = max(silent, key=lambda each: each.count, default=None)
+    why = nearest.sentence if nearest else "Nobody asked what lists were worth."
+    aged = curve or unknown_loss(currency, "What its age costs is not known.")
+    return loss_of(unknown_loss(aged.currency, f"Outcomes of what was served do not tell yet. {why}"), aged)
 
 
+# %% ../../nbs/monitor/running.ipynb #ae0d97ff
+def stake_in(
+    source: Path | Records,
+    place: Place,
+    names: Container[str],  # of the release, as the records may name it
+    *,
+    as_of: datetime | None = None,  # as somebody would have answered then
+) -> Loss | None:  # None where it has decided nothing
+    "What is lost a week by staying with a release."
+    since = _since(source, place.params.period_days, as_of) if isinstance(source, Records) else None
+    with keeping(source, since=since) as kept:
+        periods = _money_said(kept, place, names, as_of)
+        first = next(periods, None)
+        return None if first is None else at_stake(chain([first], periods), _currency(place))
+
+
+def _money_said(
+    kept: Kept, place: Place, names: Container[str], as_of: datetime | None
+) -> Iterator[list[Reading]]:
+    "The readings that tell of money, period by period, the newest first, as long as the release decides."
+    days, known = place.params.period_days, {}
+    until = known_until(kept, days, as_of)
+    for end in reversed(due(kept, days, until, most=JUDGED) if until else []):
+        name = main_release(kept, end - timedelta(days=days), end)
+        if name and name not in names:
+            return
+        if name:
+            released, present = _known(place, known, name)
+            material = material_of(kept, released, end, days, until=until, sample=0)
+            asked = asked_in(place, released, present, {})
+            yield [quality.served_money(material, asked), staleness.age_reading(material, asked)]
+
+
+def _currency(place: Place, business: Mapping[str, Any] | None = None) -> str:
+    "Of the charter, else as a period was told in."
+    return place.charter.currency if place.charter else (business or {}).get("currency", "USD")
+
+
+# %% ../../nbs/monitor/running.ipynb #deb68c77
 def _overall(newest: Looked, checks: Mapping[str, Check]) -> str:
     "The newest period in two sentences."
     counts = {status: sum(each.status == status for each in newest.readings) for status in STATUSES}
@@ -512,6 +577,10 @@ def report_of(
         *MONITORS,
         *dict.fromkeys(each.monitor for each in newest.readings if each.monitor not in MONITORS),
     ]
+    stake = at_stake(
+        [each.readings for each in reversed(looked) if each.release == newest.release],
+        _currency(place, newest.business),
+    )
     return rounded({
         "replayed": newest.replayed,
         "fault": fault,
@@ -524,7 +593,8 @@ def report_of(
         "monitors": [monitor_json(name, looked, place) for name in known if any(each.monitor == name for each in newest.readings)],
         "alerts": [facts(each) for each in alerts],
         "business": dict(newest.business),
-        "money_at_stake_per_week": money_at_stake(newest.readings),
+        "money_at_stake_per_week": None if stake.value is None else max(0.0, stake.value),
+        "at_stake": stake.as_json(),
         "sentence": _overall(newest, checks),
     })  # fmt: skip
 

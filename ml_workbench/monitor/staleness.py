@@ -10,6 +10,8 @@ __all__ = [
     "days_between",
     "cost_of_age",
     "model_readings",
+    "age_reading",
+    "age_loss",
     "stages_seen",
     "stage_readings",
     "online_readings",
@@ -19,6 +21,7 @@ __all__ = [
 
 # %% ../../nbs/monitor/staleness.ipynb #50d9217a
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -27,6 +30,7 @@ import numpy as np
 from ..plan.charter import money
 from .asking import Asked, each_of
 from .checks import Check, Reading
+from .losses import Loss, curve_loss, unknown_loss
 from .reading import UNSEEN, Material
 
 RUNBOOK = "deploy/OPERATIONS.md#something-is-too-old"
@@ -127,6 +131,8 @@ def model_readings(
     curve: Sequence[Mapping[str, Any]],  # what an age costs
     end: datetime,  # of the period
     now: datetime | None,  # None where the data's own clock is another one than the release's
+    *,
+    loss: Loss | None = None,  # of `age_loss`
 ) -> list[Reading]:
     "How old the model and its release are, and what that costs."
     days = "{:.0f} days".format
@@ -142,7 +148,9 @@ def model_readings(
                 shown=days,
             )
         ]
-    found.append(_curve_reading(asked, curve, None if judged is None else days_between(judged, end) / 7))
+    found.append(
+        _curve_reading(asked, curve, None if judged is None else days_between(judged, end) / 7, loss)
+    )
     if made is None or now is None:
         why = (
             "the run was not released, and has no date"
@@ -163,7 +171,9 @@ def model_readings(
     ]
 
 
-def _curve_reading(asked: Asked, curve: Sequence[Mapping[str, Any]], weeks: float | None) -> Reading:
+def _curve_reading(
+    asked: Asked, curve: Sequence[Mapping[str, Any]], weeks: float | None, loss: Loss | None
+) -> Reading:
     "What the model's age costs; broken only where even the low end is too much."
     cost = None if weeks is None else cost_of_age(curve, weeks)
     if cost is None:
@@ -182,7 +192,48 @@ def _curve_reading(asked: Asked, curve: Sequence[Mapping[str, Any]], weeks: floa
         minimum=0,
         shown=lambda value: money(value, currency),
         estimate=True,
-        details={"weeks": weeks, **cost, "money_per_week": max(0.0, cost["value"])},
+        details={"weeks": weeks, **cost, "money_per_week": max(0.0, cost["value"])}
+        | ({"loss": loss.as_json()} if loss else {}),
+    )
+
+
+# %% ../../nbs/monitor/staleness.ipynb #4c490126
+def age_reading(
+    material: Material,
+    asked: Asked,
+) -> Reading:
+    "What the model's age costs in a period."
+    judged = material.released.judged_until
+    weeks = None if judged is None else days_between(judged, material.period_end) / 7
+    return _curve_reading(
+        asked,
+        asked.present.reports.get("diagnosis", {}).get("staleness", ()),
+        weeks,
+        age_loss(material, asked),
+    )
+
+
+def age_loss(
+    material: Material,
+    asked: Asked,
+) -> Loss | None:  # None without a charter, or where it is not known when the release was made
+    "What is lost a week, because a model that was fitted today would be newer."
+    released, charter = material.released, asked.charter
+    if charter is None or released.newest is None:
+        return None
+    diagnosis = asked.present.reports.get("diagnosis", {})
+    if diagnosis.get("model", {}).get("name") != released.model:
+        return unknown_loss(charter.currency, f"How {released.model} ages was not measured in this project.")
+    newer = float(days_between(released.newest, material.period_end) // 7)
+    return replace(
+        curve_loss(
+            diagnosis.get("staleness", ()),
+            newer,
+            charter,
+            exposed=material.share,
+            confidence=asked.present.confidence,
+        ),
+        decided=material.decided,
     )
 
 
@@ -361,6 +412,7 @@ def readings(
             curve,
             end,
             None if material.replayed else end,
+            loss=age_loss(material, asked),
         ),
         *stage_readings(asked, stages_seen(reports, released.learnt_until, released.judged_until), end),
         *online_readings(asked, material.online_as_of, rest, end),

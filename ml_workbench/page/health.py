@@ -10,6 +10,7 @@ __all__ = [
     "stake_of",
     "headline",
     "advice_of",
+    "asked_of",
     "programme",
     "View",
     "view_of",
@@ -39,32 +40,25 @@ class Stake:
     span: Span | None = None  # where an interval is known
     estimate: bool = False
 
+    @property
+    def perhaps(self) -> bool:
+        "Whether chance would explain it."
+        return self.span is not None and self.span.low <= 0
+
 
 def stake_of(
     report: Mapping[str, Any],
 ) -> Stake:
     "What is at stake a week."
-    value = report["money_at_stake_per_week"]
-    if not value:
-        amounts = [
-            row["money_per_week"]
-            for row in report["alerts"]
-            if row["state"] != "resolved" and row.get("money_per_week")
-        ]
-        return Stake(max(amounts, default=value))
-    for name in ("quality.money", "quality.expected_money"):
-        for each in report["periods"][-1]["readings"]:
-            known = each["details"]
-            if (
-                each["check"] == name
-                and each["status"] in ("watch", "alarm")
-                and {"promised", "low", "high"} <= set(known)
-            ):
-                span = Span(
-                    value, max(0.0, known["promised"] - known["high"]), known["promised"] - known["low"]
-                )
-                return Stake(value, span, bool(each["estimate"]))
-    return Stake(value)
+    known = report.get("at_stake") or {}
+    if known.get("value") is not None:
+        return Stake(known["value"], Span(known["value"], known["low"], known["high"]), known["estimate"])
+    amounts = [
+        row["money_per_week"]
+        for row in report["alerts"]
+        if row["state"] != "resolved" and row.get("money_per_week")
+    ]
+    return Stake(max(amounts, default=report["money_at_stake_per_week"]))
 
 
 # %% ../../nbs/page/health.ipynb #46f83146
@@ -98,11 +92,13 @@ def headline(
             f"{said}{', but' if tone == 'alarm' else ':'} nothing is at stake that can be seen.",
             said.split(",")[0],
         )
-    amount = f"{money(stake.value, currency)} a week"
-    return (
-        f"{said}: {'an estimated ' if stake.estimate else ''}{amount} {'are' if stake.value != 1 else 'is'} at stake.",
-        amount,
+    if tone == "fine" and stake.perhaps:
+        return f"{said}: nothing is at stake beyond what chance explains.", said.split(",")[0]
+    amount, verb = (
+        f"{money(stake.value, currency)} a week",
+        "may be" if stake.perhaps else "are" if stake.value != 1 else "is",
     )
+    return f"{said}: {'an estimated ' if stake.estimate else ''}{amount} {verb} at stake.", amount
 
 
 # %% ../../nbs/page/health.ipynb #7f73e912
@@ -121,6 +117,18 @@ def advice_of(
     return Fact(
         "A new model", DECISIONS.get(row["decision"], str(row["decision"])), why[:1].upper() + why[1:]
     )
+
+
+# %% ../../nbs/page/health.ipynb #7e398886
+def asked_of(
+    row: Mapping[str, Any] | None,  # the newest of table `retrainings`
+) -> str:  # empty where nobody asked
+    "When it was decided, about which release, and what came of it."
+    if row is None:
+        return ""
+    said = f"Decided on {day(str(row['at']))}, about {row['release']}."
+    outcome = row.get("outcome") or {}
+    return f"{said} {outcome['sentence']}" if outcome.get("sentence") else said
 
 
 # %% ../../nbs/page/health.ipynb #4f553006
@@ -175,6 +183,7 @@ class View:
     over: int  # alerts that are resolved
     programme: tuple[Fact, ...]
     advice: Fact
+    asked: str  # when, about which release, what came of it
 
     @property
     def mark(self) -> tuple[str, str]:
@@ -190,22 +199,18 @@ class View:
 
 def _tiles(stake: Stake, cases: Sequence[Case], advice: Fact, currency: str, old: bool) -> tuple[Fact, ...]:
     "At stake, alerts, a new model."
-    kind = "estimated" if stake.estimate else "observed"
-    range_ = f", {between(stake.span, currency)}" if stake.span else ""
     if old or stake.value is None:
         first = Fact(
             "At stake a week",
             "unknown",
             "nobody has looked lately" if old else "labels and estimates are missing",
         )
-    elif stake.value > 0:
+    else:
         first = Fact(
             "At stake a week",
-            exact(stake.value, currency),
-            f"{kind}{range_}" if stake.span else "the dearest of the open alerts",
+            money(stake.value, currency) if stake.value > 0 else "nothing seen",
+            _known(stake, currency),
         )
-    else:
-        first = Fact("At stake a week", "nothing seen", "lists are worth what was promised")
     taken = sum(case.state != "open" for case in cases)
     told = (
         (f"{taken} of them acknowledged" if taken else "nobody is on it yet")
@@ -217,6 +222,21 @@ def _tiles(stake: Stake, cases: Sequence[Case], advice: Fact, currency: str, old
         Fact("Open alerts", str(len(cases)) if cases else "none", told),
         advice._replace(note=advice.note.split(". ")[0]),
     )
+
+
+def _known(stake: Stake, currency: str) -> str:
+    "How the amount at stake is known."
+    if stake.span is None:
+        return "the dearest of the open alerts" if stake.value > 0 else "lists are worth what was promised"
+    kind = "estimated" if stake.estimate else "observed"
+    if stake.value > 0:
+        return f"{kind}, {between(stake.span, currency, sign=stake.perhaps)}{': it may be chance' if stake.perhaps else ''}"
+    more = (
+        f"{money(-stake.value, currency)} more than promised, "
+        if stake.value < 0 and not stake.estimate
+        else ""
+    )
+    return f"{kind}: {more}a loss {between(stake.span, currency, sign=True)}"
 
 
 # %% ../../nbs/page/health.ipynb #e0ee1b66
@@ -234,7 +254,7 @@ def view_of(
     units: str = "units",  # what the charter calls those it decides about
 ) -> View:
     "What the page says."
-    first, advice = unseen(look, now), advice_of(look.advice)
+    first, advice, asked = unseen(look, now), advice_of(look.advice), asked_of(look.advice)
     if look.report is None or look.end is None:
         return View(
             "unknown",
@@ -251,6 +271,7 @@ def view_of(
             0,
             (),
             advice,
+            asked,
         )
     report, old = look.report, bool(first)
     lines, cases, stake = lines_of(report, old=old), cases_of(report), stake_of(report)
@@ -276,6 +297,7 @@ def view_of(
         over,
         programme(report["business"], currency),
         advice,
+        asked,
     )
 
 

@@ -17,6 +17,7 @@ __all__ = [
 ]
 
 # %% ../../nbs/page/looks.ipynb #a4955d31
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -156,11 +157,14 @@ def newest(
         if "retrainings" in there:
             asked = table_of("retrainings")
             row = connection.execute(
-                sa.select(asked.c.at, asked.c.release, asked.c.decision, asked.c.reason)
-                .order_by(asked.c.at.desc())
+                sa.select(asked.c.at, asked.c.release, asked.c.decision, asked.c.reason, asked.c.outcome)
+                .order_by(asked.c.at.desc(), asked.c.release)
                 .limit(1)
             )
-            found["advice"] = next((dict(each) for each in row.mappings()), None)
+            found["advice"] = next(
+                (dict(each) | {"outcome": json.loads(each["outcome"] or "null")} for each in row.mappings()),
+                None,
+            )
     return found
 
 

@@ -144,8 +144,10 @@ def told(
         lines += [
             f"  {each['severity']}: {each['title']}. {each['owner']}: {each['remedy']}" for each in going
         ]
-    stake = report["money_at_stake_per_week"]
-    return "\n".join([*lines, *([f"\nAt stake: {stake:,.0f} a week."] if stake else [])])
+    stake = report.get("at_stake") or {}
+    return "\n".join(
+        [*lines, *([f"\nAt stake: {stake['sentence']}"] if stake.get("value") is not None else [])]
+    )
 
 
 def ends_with(

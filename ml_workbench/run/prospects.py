@@ -8,8 +8,9 @@ __all__ = [
     "reach_of",
     "InUse",
     "in_use",
+    "stake",
     "fresh_slices",
-    "loss_in",
+    "fresh_loss",
     "Outlook",
     "outlook_of",
     "statuses",
@@ -136,6 +137,72 @@ def in_use(
     )
 
 
+# %% ../../nbs/run/prospects.ipynb #18a7bf9c
+def stake(
+    settings: "Settings",
+    params: "Params",
+    used: InUse,
+    *,
+    as_of: datetime | None,  # the day that it is asked on; the present when omitted
+    newer_weeks: float,  # by how much a new model's training weeks would be newer
+) -> "Loss":
+    "What staying costs a week: by outcomes of what was served, else by how the model ages."
+    from ml_workbench.monitor.losses import loss_of, unknown_loss
+
+    try:
+        found = _served(settings, params, used, as_of)
+    except WorkbenchError as error:
+        why = f"What was served cannot be read: {error}."
+    else:
+        if found is not None:
+            return found
+        why = "There are no records of anything that this model decided."
+    return loss_of(
+        unknown_loss(params.charter.currency, why), _aged(settings.root, params, used, newer_weeks)
+    )
+
+
+def _aged(root: Path, params: "Params", used: InUse, newer_weeks: float) -> "Loss":
+    "What age costs, where that was measured of this candidate."
+    from ml_workbench.monitor.losses import curve_loss, unknown_loss
+    from ml_workbench.plan.files import read_json
+
+    diagnosis = (
+        read_json(root / "reports/diagnosis.json") if (root / "reports/diagnosis.json").is_file() else {}
+    )
+    if diagnosis.get("model", {}).get("name") != used.model:
+        return unknown_loss(
+            params.charter.currency, f"How {used.model} ages was not measured in this project."
+        )
+    return curve_loss(
+        diagnosis.get("staleness", ()),
+        newer_weeks,
+        params.charter,
+        exposed=used.exposed,
+        confidence=params.diagnose.confidence,
+    )
+
+
+def _served(settings: "Settings", params: "Params", used: InUse, as_of: datetime | None) -> "Loss | None":
+    "What is at stake by the records; None where it decided nothing that is on record."
+    from ml_workbench.monitor.running import place_of, stake_in
+    from ml_workbench.serve.records import open_records
+
+    names = {used.release} | ({used.bundle.release.id} if used.bundle else set())
+    place, source = place_of(settings), params.monitor.records
+
+    def asked(engine: Any) -> "Loss | None":
+        with open_records(settings) as records:
+            return stake_in(records, place, names, as_of=as_of)
+
+    if used.bundle is not None or source == "database":
+        found = _asked(settings, "served", asked, None)
+        if found is not None or source == "database":
+            return found
+    folder = settings.root / source
+    return stake_in(folder, place, names, as_of=as_of) if folder.is_dir() else None
+
+
 # %% ../../nbs/run/prospects.ipynb #e82a49dc
 def fresh_slices(
     rows: Any,  # snapshots with labels, DataFrame
@@ -243,46 +310,33 @@ def _logged(settings: "Settings", source: str) -> Any:
 
 
 # %% ../../nbs/run/prospects.ipynb #446d86bf
-def loss_in(
+def fresh_loss(
     root: Path,
     settings: "Settings",
     params: "Params",
     used: InUse,
     *,
     at: datetime,  # the day that it is asked on
-    newer_weeks: float,  # by how much a new model's training weeks would be newer
+    exposed: float,  # share of all units that the model decides about
 ) -> "Loss":
-    "What staying costs a week: observed where weeks have matured, else estimated."
-    from ml_workbench.monitor.losses import curve_loss, loss_of, observed_loss, unknown_loss
-    from ml_workbench.plan.files import read_json
+    "What a fresh fit would win back a week, by weeks that both are played through."
+    from ml_workbench.monitor.losses import observed_loss, unknown_loss
 
-    charter, options = params.charter, {"exposed": used.exposed}
-    diagnosis = (
-        read_json(root / "reports/diagnosis.json") if (root / "reports/diagnosis.json").is_file() else {}
-    )
-    if diagnosis.get("model", {}).get("name") == used.model:
-        curve = curve_loss(
-            diagnosis.get("staleness", ()),
-            newer_weeks,
-            charter,
-            confidence=params.diagnose.confidence,
-            **options,
-        )
-    else:
-        curve = unknown_loss(charter.currency, f"How {used.model} ages was not measured in this project.")
+    charter, monitor = params.charter, params.monitor
     try:
         weeks = _known_weeks(root, settings, params, used, at)
     except WorkbenchError as error:
-        return loss_of(unknown_loss(charter.currency, f"Outcomes cannot be used: {error}."), curve)
+        return unknown_loss(charter.currency, f"A fresh fit cannot be played: {error}.")
     if weeks is None:
-        return loss_of(unknown_loss(charter.currency, "No outcomes have matured since the release."), curve)
+        return unknown_loss(
+            charter.currency,
+            "The last run of the pipeline kept no weeks with known outcomes through which a fresh fit could be played.",
+        )
     now, judged, schema = weeks
-    monitor = params.monitor
-    observed = observed_loss(
-        now, charter, schema, judged=judged, rank_by=params.evaluate.rank_by, minimum=monitor.minimum, resamples=monitor.resamples,
-        confidence=monitor.confidence, seed=monitor.seed, **options,
+    return observed_loss(
+        now, charter, schema, judged=judged, exposed=exposed, rank_by=params.evaluate.rank_by, minimum=monitor.minimum, resamples=monitor.resamples,
+        confidence=monitor.confidence, seed=monitor.seed,
     )  # fmt: skip
-    return loss_of(observed, curve)
 
 
 # %% ../../nbs/run/prospects.ipynb #20a85935
@@ -295,7 +349,8 @@ class Outlook:
     reach: Reach
     features: dict[str, Any]  # params.yaml, features, moved to what the source holds
     situation: "Situation"
-    loss: "Loss"
+    loss: "Loss"  # at stake
+    fresh: "Loss | None" = None  # of it, what a fresh fit would win back
 
     @property
     def advice(self) -> "Advice":
@@ -307,6 +362,7 @@ class Outlook:
             self.params.retraining,
             self.situation,
             trial_weeks=self.params.experiment.horizon_days / 7,
+            fresh=self.fresh,
         )
 
 
@@ -332,14 +388,10 @@ def outlook_of(
     ) / timedelta(weeks=1)
     last, before = earlier(_decided(settings), at, used.release)
     situation = Situation(at, used.release, newer, statuses(root, settings), used.challenger, last, before)
-    return Outlook(
-        params,
-        used,
-        reach,
-        features,
-        situation,
-        loss_in(root, settings, params, used, at=at, newer_weeks=newer),
-    )
+    loss = stake(settings, params, used, as_of=as_of, newer_weeks=newer)
+    exposed = loss.share if loss.basis == "served" else used.exposed
+    fresh = fresh_loss(root, settings, params, used, at=at, exposed=exposed)
+    return Outlook(params, used, reach, features, situation, loss, fresh)
 
 
 # %% ../../nbs/run/prospects.ipynb #3df33c4d

@@ -63,6 +63,7 @@ def production(folder: Path, *ill: str, days: float = 1, alerts: int = 0, advice
                     "decision": "wait",
                     "reason": "Wait: it would bring −$300. It costs $700.",
                     "estimate": "{}",
+                    "outcome": json.dumps({"result": "failed", "sentence": "Stage train failed."}),
                 }
                 connection.execute(sa.insert(table_of("retrainings")), row)
 
@@ -125,6 +126,7 @@ def test_what_is_live_is_told_from_its_database(shop, page) -> None:
     said = words(shown)
     assert not shown.exception and "Not everything is still true" in said and "Replayed" not in said
     assert "Looked on" in said and "does not pay now" in said and "It costs $700." in said
+    assert "Stage train failed." in said and "Decided on " in said and "about xgboost 77c1d2aa01ff" in said
     assert not shown.text_area and "ml-workbench monitor acknowledge" in said
 
 

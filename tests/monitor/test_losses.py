@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -9,14 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_workbench.model.metrics import unit_counts
+from ml_workbench.model.metrics import Interval, unit_counts
 from ml_workbench.model.snapshots import Feature, Schema
 from ml_workbench.monitor.losses import (
     Loss,
     Weeks,
+    counted,
     curve_loss,
+    loss_from,
     loss_of,
     observed_loss,
+    served_loss,
     unknown_loss,
     weekly_profit,
 )
@@ -192,3 +196,79 @@ def test_the_chance_of_a_loss_follows_from_its_interval():
     assert math.isclose(loss.chance_above(10.0), 0.5) and math.isclose(
         loss.chance_above(9.0), 0.8413, rel_tol=1e-3
     )
+
+
+# --- what was served
+
+
+LISTS = {"until": datetime(2018, 3, 5), "listed": 240}
+PARTS = st.floats(0, 1e4)
+
+
+@given(st.floats(-1e4, 1e4), PARTS, PARTS, st.floats(-1e4, 1e4), PARTS, PARTS, st.floats(0.01, 1))
+def test_both_intervals_count_and_a_share_loses_its_share(earned, below, above, promised, under, over, share):
+    lists, release = (
+        Interval(earned, earned - below, earned + above),
+        Interval(promised, promised - under, promised + over),
+    )
+    whole = served_loss(lists, release, "USD", **LISTS)
+    part = served_loss(lists, release, "USD", share=share, **LISTS)
+    assert whole.low <= whole.value <= whole.high and not whole.estimate
+    assert whole.high - whole.value >= max(below, over) * (1 - 1e-9) - 1e-9
+    assert whole.value - whole.low >= max(above, under) * (1 - 1e-9) - 1e-9
+    for end in ("value", "low", "high"):
+        assert getattr(part, end) == pytest.approx(share * getattr(whole, end), abs=1e-6)
+
+
+def test_the_interval_of_a_difference_covers_as_often_as_it_says():
+    random, covered = np.random.default_rng(3), []
+    for _ in range(2000):
+        earned, promised = random.normal(40, 20), random.normal(100, 15)
+        found = served_loss(
+            Interval(earned, earned - 39.2, earned + 39.2),
+            Interval(promised, promised - 29.4, promised + 29.4),
+            "USD",
+            **LISTS,
+        )
+        covered.append(found.low <= 60 <= found.high)
+    assert 0.93 < np.mean(covered) < 0.97
+
+
+def test_what_was_served_is_told_with_what_was_promised_and_whom_it_is_about():
+    found = served_loss(Interval(40, 10, 75), Interval(100, 70, 130), "USD", share=0.4, decided=800, **LISTS)
+    assert "up to 2018-03-05" in found.sentence and "240 listed and left alone" in found.sentence
+    assert "worth $40 a week; the release promised $100" in found.sentence
+    assert "That is $24 a week less (a loss between" in found.sentence
+    assert "for the 40% that the model decides about" in found.sentence
+    assert found.per_unit == pytest.approx(24 / 800) and loss_from(found.as_json()) == found
+    more = served_loss(Interval(140, 110, 175), Interval(100, 70, 130), "USD", **LISTS)
+    assert "That is $40 a week more" in more.sentence and more.value == -40 and more.per_unit is None
+
+
+# --- what would come back
+
+
+def amount(value, basis):
+    return Loss(value, value - 10, value + 10, "USD", basis, "Said.")
+
+
+def test_no_more_is_counted_than_is_lost_nor_than_would_come_back():
+    lost, less, more = amount(50.0, "served"), amount(20.0, "outcomes"), amount(80.0, "outcomes")
+    assert counted(lost, less) is less and counted(lost, more) is lost
+    assert counted(lost, None) is lost and counted(lost, unknown_loss("USD", "None.")) is lost
+
+
+def test_what_was_observed_stands_before_an_estimate_and_where_nothing_else_is_known():
+    fresh = amount(80.0, "outcomes")
+    assert (
+        counted(amount(20.0, "staleness"), fresh)
+        is fresh
+        is counted(unknown_loss("USD", "Nothing is known."), fresh)
+    )
+    with pytest.raises(MonitorError, match="USD and EUR"):
+        counted(amount(1.0, "served"), replace(fresh, currency="EUR"))
+
+
+def test_an_estimate_says_why_it_stands_in():
+    said = loss_of(unknown_loss("USD", "Labels have not come yet."), amount(20.0, "staleness"))
+    assert said.why == "Labels have not come yet." and said.sentence == "Labels have not come yet. Said."

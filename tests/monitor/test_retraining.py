@@ -65,6 +65,28 @@ def test_every_answer_comes_with_its_figures_in_words():
     assert said.sentence.startswith("Retrain: ")
 
 
+def test_what_the_sum_goes_by_is_in_the_sentence_and_in_the_record():
+    at_stake = replace(loss(200.0), basis="served", sentence="Lists earn less.")
+    little = advice(at_stake, TERMS, WELL, fresh=loss(20.0))
+    assert little.decision == "wait" and "by weeks that a fresh fit was played through" in little.sentence
+    assert little.as_json()["counted"] == "outcomes" and little.as_json()["loss"]["value"] == 200.0
+    assert any("no more than that would come back" in each for each in little.reasons)
+    much = advice(at_stake, TERMS, WELL, fresh=loss(300.0))
+    assert much.decision == "retrain" and "by outcomes of what was served" in much.sentence
+    assert much.sum.gain == advice(at_stake, TERMS, WELL).sum.gain
+    assert any("more than is lost is not counted" in each for each in much.reasons)
+    assert much.reasons[0] == "At stake: Lists earn less."
+
+
+def test_an_estimate_is_called_one_and_gives_way_to_what_was_played():
+    aged = replace(loss(200.0), basis="staleness", why="Labels have not come yet.", sentence="Older.")
+    alone = advice(aged, TERMS, WELL)
+    assert "for outcomes of what was served do not tell" in alone.sentence
+    assert alone.as_json()["loss"]["why"] == "Labels have not come yet." and alone.as_json()["fresh"] is None
+    both = advice(aged, TERMS, WELL, fresh=loss(500.0))
+    assert both.sum.gain > alone.sum.gain and any("the other is an estimate" in each for each in both.reasons)
+
+
 def test_where_the_loss_is_not_known_nobody_pretends():
     said = advice(unknown_loss("USD", "Nothing has matured."), TERMS, WELL)
     assert said.decision == "unknown" and said.sum.gain is None

@@ -12,13 +12,15 @@ import sqlalchemy as sa
 
 from ml_workbench.database.connections import transaction
 from ml_workbench.database.tables import table_of
-from ml_workbench.monitor.checks import MONITORS, STATUSES
+from ml_workbench.monitor.checks import MONITORS, STATUSES, Reading
+from ml_workbench.monitor.losses import Loss
 from ml_workbench.monitor.running import (
     ALL,
     CHECKS,
     LEADS,
     alerts_in,
     alone,
+    at_stake,
     in_a_row,
     look_at_database,
     look_at_folder,
@@ -26,13 +28,16 @@ from ml_workbench.monitor.running import (
     place_of,
     readings_table,
     report_of,
+    stake_in,
     worst,
     write_looked,
 )
+from ml_workbench.plan.charter import MONTH, money
 from ml_workbench.plan.errors import MonitorError
-from ml_workbench.plan.files import write_json
+from ml_workbench.plan.files import rounded, write_json
 from ml_workbench.plan.settings import Settings
-from tests.monitor.shop import MONDAY, RELEASE, WEEK, as_folder, as_records, place, shop
+from ml_workbench.release.bundle import bundle_of
+from tests.monitor.shop import BUNDLE, MONDAY, RELEASE, WEEK, as_folder, as_records, by_check, place, shop
 
 GUIDE = Path(__file__).resolve().parents[2] / "deploy" / "OPERATIONS.md"
 
@@ -94,6 +99,7 @@ def test_a_report_holds_what_pages_and_score_card_read(tmp_path):
         "alerts",
         "business",
         "money_at_stake_per_week",
+        "at_stake",
         "sentence",
     } == set(report)
     assert report["release"] == RELEASE and report["replayed"] is True
@@ -262,6 +268,159 @@ def test_the_worst_answer_stands_for_a_group_and_what_is_unknown_is_no_news():
         and worst(["watch", "alarm", "fine"]) == "alarm"
     )
     assert in_a_row([[("a", "watch")], [("a", "alarm"), ("b", "alarm")], [("a", "fine")]]) == {"a": 2}
+
+
+# What is at stake ------------------------------------------------------------------------------------------
+
+
+def promised(root: Path, *, a_week: float = 900.0, newest: str = "2024-07-01 05:00") -> tuple:
+    "A place whose release promised much, and its name: the shop's own release promises little."
+    metrics = {
+        "profit_per_month": {
+            "value": a_week * MONTH,
+            "low": a_week * MONTH - 400,
+            "high": a_week * MONTH + 400,
+        }
+    }
+    params = {"features": {"next_as_of": newest}}
+    files = BUNDLE.files | {"params.yaml": json.dumps(params).encode()}
+    bundle = bundle_of(files, origin=BUNDLE.release.origin, metrics=BUNDLE.release.metrics | metrics)
+    here = place(root)
+    here.stores[0].add(bundle)
+    return here, bundle.release.id
+
+
+def renamed(tables: dict, release: str) -> dict:
+    "What another release served."
+    found = dict(tables)
+    for name, column in (("served", "release"), ("predictions", "model"), ("operations", "release")):
+        names = pc.replace_substring(tables[name][column], RELEASE, release)
+        place_of_it = tables[name].column_names.index(column)
+        found[name] = tables[name].set_column(place_of_it, tables[name].schema.field(column), names)
+    return found
+
+
+def aged(root: Path, model: str = "logistic_regression") -> None:
+    "A diagnosis that says what age costs: €5 a week for each week."
+    curve = [
+        {"weeks": age, "loss_per_week": {"value": 5.0 * age, "low": 0.0, "high": 10.0 * age}}
+        for age in (0, 4, 8)
+    ]
+    (root / "reports").mkdir()
+    (root / "reports/diagnosis.json").write_text(json.dumps({"model": {"name": model}, "staleness": curve}))
+
+
+def test_what_served_lists_earned_less_than_promised_is_at_stake_and_everybody_shows_that_amount(
+    url, tmp_path
+):
+    here, name = promised(tmp_path)
+    tables = renamed(shop(weeks=8), name)
+    folder = as_folder(tmp_path / "replay", tables)
+    looked = look_at_folder(here, folder)
+    report = report_of(looked, here, records="replay", alerts=alerts_in(looked, here))
+    found, reading = stake_in(folder, here, {name}), by_check(looked[-1].readings)["quality.money"]
+    assert (
+        rounded(found.as_json()) == report["at_stake"] and found.basis == "served" and found.currency == "EUR"
+    )
+    assert report["money_at_stake_per_week"] == report["at_stake"]["value"] > 0
+    earned, share = reading.details["value"], found.share
+    assert (
+        found.value == pytest.approx(share * (900 - earned)) and share == 1.0
+    )  # in this shop every row names it
+    assert found.low < found.value < found.high and found.decided > 50
+    assert report["money_at_stake_per_week"] == round(reading.details["money_per_week"], 3)
+    alerts = {each.cause: each for each in alerts_in(looked, here)}
+    assert alerts["quality.money"].money_per_week == found.value
+    assert money(found.high, "EUR") in alerts["quality.money"].sentence
+    with as_records(url, tables) as records:
+        assert stake_in(records, here, {name}) == found
+        look_at_database(here, records)
+        assert stake_in(records, here, {name}) == found
+        back = report_of(looked_before(records), here, records="database")
+    each = [
+        plain["at_stake"] | {"per_unit": pytest.approx(found.per_unit, rel=1e-5)} for plain in (back, report)
+    ]
+    assert each[0] == report["at_stake"] and each[0] == each[1]
+
+
+def test_while_outcomes_do_not_tell_it_is_estimated_from_age_and_says_why(tmp_path):
+    aged(tmp_path)
+    here, name = promised(tmp_path)
+    folder = as_folder(tmp_path / "replay", renamed(shop(weeks=8), name))
+    early = stake_in(folder, here, {name}, as_of=MONDAY + 3 * WEEK)
+    assert early.basis == "staleness" and "Labels have not come yet." in early.why
+    assert early.weeks == 5.0 and early.value == pytest.approx(early.share * 25.0)
+    few = stake_in(folder, here, {name}, as_of=MONDAY + 5 * WEEK)
+    assert few.basis == "staleness" and "Too few rows to judge" in few.why
+    looked = look_at_folder(here, folder, as_of=MONDAY + 5 * WEEK)
+    assert report_of(looked, here, records="replay")["at_stake"] == rounded(few.as_json())
+    assert stake_in(folder, here, {name}).basis == "served"
+
+
+def test_of_a_model_whose_kind_was_not_measured_nothing_is_made_up(tmp_path):
+    aged(tmp_path, model="xgboost")
+    here, name = promised(tmp_path)
+    folder = as_folder(tmp_path / "replay", renamed(shop(weeks=2), name))
+    found = stake_in(folder, here, {name}, as_of=MONDAY + 2 * WEEK)
+    assert found.basis == "nothing" and "How logistic_regression ages was not measured" in found.sentence
+    looked = look_at_folder(here, folder, as_of=MONDAY + 2 * WEEK)
+    assert report_of(looked, here, records="replay")["money_at_stake_per_week"] is None
+
+
+def test_a_release_that_does_not_say_when_it_was_made_has_no_age_in_money(tmp_path):
+    aged(tmp_path)
+    folder = as_folder(tmp_path / "replay", shop(weeks=2))
+    found = stake_in(folder, place(tmp_path), {RELEASE}, as_of=MONDAY + 2 * WEEK)
+    assert found.basis == "nothing" and "What its age costs is not known." in found.sentence
+
+
+def test_only_periods_in_which_the_release_decided_count(tmp_path):
+    here, name = promised(tmp_path)
+    tables, other = shop(weeks=8), renamed(shop(weeks=8), name)
+    late = pa.scalar(MONDAY + 7 * WEEK, tables["served"]["as_of"].type)
+    for each in ("served", "predictions"):
+        old = tables[each].filter(pc.less(tables[each]["as_of"], late))
+        tables[each] = pa.concat_tables(
+            [old, other[each].filter(pc.greater_equal(other[each]["as_of"], late))]
+        )
+    folder = as_folder(tmp_path / "replay", tables)
+    assert stake_in(folder, here, {RELEASE}) is None  # another one decides now
+    assert stake_in(folder, here, {name}).basis == "nothing"  # of it, one week is known
+    assert stake_in(folder, here, {RELEASE}, as_of=MONDAY + 7 * WEEK + WEEK / 2).basis == "nothing"
+
+
+def test_a_week_in_which_nobody_decided_hides_nothing(tmp_path):
+    tables = shop(weeks=8)
+    gap = pa.scalar(MONDAY + 6 * WEEK, tables["served"]["as_of"].type)
+    for each in ("served", "predictions"):
+        tables[each] = tables[each].filter(pc.not_equal(tables[each]["as_of"], gap))
+    folder = as_folder(tmp_path / "replay", tables)
+    found = stake_in(folder, place(tmp_path), {RELEASE}, as_of=MONDAY + 9.5 * WEEK)
+    assert found.basis == "served" and f"up to {MONDAY + 5 * WEEK:%Y-%m-%d}" in found.sentence
+
+
+def test_where_nothing_was_served_nothing_is_said(url, tmp_path):
+    with as_records(url, {}) as records:
+        assert stake_in(records, place(tmp_path), {RELEASE}) is None
+    assert stake_in(as_folder(tmp_path / "empty", {}), place(tmp_path), {RELEASE}) is None
+
+
+def test_what_is_older_than_a_horizon_and_some_is_no_news():
+    known = Reading(
+        "quality.money",
+        "",
+        "fine",
+        1.0,
+        25,
+        300,
+        "Known.",
+        {"loss": Loss(5.0, 1.0, 9.0, "EUR", "served", "So.").as_json()},
+    )
+    silent = Reading("quality.money", "", "unknown", None, 25, 0, "Labels have not come yet.")
+    assert at_stake([[silent]] * 7 + [[known]], "EUR").value == 5.0
+    late = at_stake([[silent]] * 8 + [[known]], "EUR")
+    assert late.value is None and "Labels have not come yet." in late.sentence
+    assert "Nobody asked" in at_stake([[]], "EUR").sentence
 
 
 # A database ------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ml_workbench.monitor.checks import MONITORS, STATUSES
 from ml_workbench.monitor.heartbeat import allowed
 from ml_workbench.page.cases import cases_of
-from ml_workbench.page.health import Stake, advice_of, caution, headline, stake_of, view_of
+from ml_workbench.page.health import Stake, advice_of, asked_of, caution, headline, stake_of, view_of
 from ml_workbench.page.looks import GRACE, Look, reported, unseen
 from ml_workbench.page.monitors import SHOWN, amount, lines_of, since, trends_of
 from ml_workbench.page.signs import cards, caution_line, course, multiples, opening, rows
@@ -55,7 +55,8 @@ def test_money_at_stake_is_named_with_its_interval() -> None:
 
 
 def test_money_that_was_not_observed_is_called_estimated() -> None:
-    guess = [*week()[:-2], reading("quality.expected_money", ill=True, estimate=True), *week()[-1:]]
+    known = week("invariants.nulls", unknown=("quality.money",))
+    guess = [*known, reading("staleness.curve", ill=True, estimate=True)]
     view = view_of(Look(report(guess)), NOW)
     assert "an estimated $61 a week" in view.sentence and view.tiles[0].note.startswith("estimated, between")
     assert any(said.estimate for line in view.lines for said in line.said)
@@ -72,7 +73,7 @@ def test_every_tone_has_its_sentence(tone, value, said) -> None:
 
 def test_what_an_alert_costs_is_at_stake_where_no_check_knows_better() -> None:
     found = report(
-        week("invariants.nulls"),
+        week("invariants.nulls", unknown=("quality.money",)),
         alerts=[
             alert(money_per_week=12.0),
             alert(1, money_per_week=40.0),
@@ -80,7 +81,48 @@ def test_what_an_alert_costs_is_at_stake_where_no_check_knows_better() -> None:
         ],
     )
     assert stake_of(found).value == 40.0
-    assert stake_of(report(week())).value == 0.0
+    assert view_of(Look(found), NOW).tiles[0].note == "the dearest of the open alerts"
+    assert (
+        stake_of(report(week())).value == -20.0
+        and stake_of(report(week(unknown=("quality.money",)))).value is None
+    )
+
+
+def test_an_amount_that_chance_explains_is_shown_and_not_cried_out() -> None:
+    found = report(week()) | {
+        "at_stake": {"value": 9.0, "low": -5.0, "high": 23.0, "estimate": False, "currency": "USD"}
+    }
+    view = view_of(Look(found), NOW)
+    assert view.sentence.endswith("nothing is at stake beyond what chance explains.")
+    assert view.tiles[0].value == "$9" and view.tiles[0].note.endswith("it may be chance")
+    ill = view_of(Look(report(week("invariants.nulls")) | {"at_stake": found["at_stake"]}), NOW)
+    assert ill.sentence.endswith("$9 a week may be at stake.")
+
+
+def test_where_more_was_earned_than_promised_it_says_by_how_much() -> None:
+    first = view_of(Look(report(week())), NOW).tiles[0]
+    assert first.value == "nothing seen" and first.note.startswith("observed: $20 more than promised, a loss")
+
+
+def test_a_report_of_an_earlier_version_still_tells_its_amount() -> None:
+    found = report(week())
+    del found["at_stake"]
+    assert stake_of(found | {"money_at_stake_per_week": 0.0}).value == 0.0
+    assert view_of(Look(found), NOW).tiles[0].note == "lists are worth what was promised"
+
+
+def test_the_last_question_about_a_new_model_is_told_with_its_day_and_what_came_of_it() -> None:
+    row = {
+        "at": datetime(2018, 1, 1), "release": "xgboost 77c1d2aa01ff", "decision": "retrain",
+        "reason": "Retrain: it is expected to bring +$300.", "outcome": {"sentence": "Release 4f2a is ready to be tried."},
+    }  # fmt: skip
+    view = view_of(Look(report(week()), advice=row), NOW)
+    assert (
+        view.asked
+        == "Decided on 1 January 2018, about xgboost 77c1d2aa01ff. Release 4f2a is ready to be tried."
+    )
+    assert asked_of(row | {"outcome": None}) == "Decided on 1 January 2018, about xgboost 77c1d2aa01ff."
+    assert view_of(Look(report(week())), NOW).asked == "" == view_of(Look(), NOW).asked
 
 
 # Never called fine -----------------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 from datetime import datetime, timedelta
 from typing import Any
 
+from ml_workbench.model.metrics import Interval
 from ml_workbench.monitor.checks import Check, Reading, held
+from ml_workbench.monitor.losses import Loss, served_loss
 from ml_workbench.monitor.running import CHECKS, Looked, place_of, report_of
 from ml_workbench.plan.settings import Settings
 
@@ -21,6 +23,12 @@ def reading(name: str, *, ill: bool = False, subject: str = "", count: int = 231
     check = Check(**vars(DECLARED[name]) | {"periods": 1})
     fine = MONEY | {"value": 120.0}
     details = (MONEY if ill else fine) if name.startswith("quality.") and name.endswith("money") else {}
+    if name == "quality.money":
+        earned = Interval(*(details[end] for end in ("value", "low", "high")))
+        lost = served_loss(earned, Interval(*[details["promised"]] * 3), "USD", until=FIRST, listed=120)
+        details = details | {"loss": lost.as_json()}
+    if name == "staleness.curve":
+        details = {"loss": Loss(61.0, 34.0, 88.0, "USD", "staleness", "Older.").as_json()}
     said = f"{name} <of> {subject or 'all'}"
     value = ASKED.get(name, ASKED["quality.money"])[ill]
     return held(check, value, said, count=count, minimum=200, subject=subject, details=details, **more)

