@@ -6561,6 +6561,14 @@ d = {
                 "monitor/alerts.html#alert.as_row",
                 "ml_workbench/monitor/alerts.py",
             ),
+            "ml_workbench.monitor.alerts.Alert.causes": (
+                "monitor/alerts.html#alert.causes",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.Alert.effects": (
+                "monitor/alerts.html#alert.effects",
+                "ml_workbench/monitor/alerts.py",
+            ),
             "ml_workbench.monitor.alerts.Alert.going_on": (
                 "monitor/alerts.html#alert.going_on",
                 "ml_workbench/monitor/alerts.py",
@@ -6585,16 +6593,36 @@ d = {
                 "monitor/alerts.html#_at_home",
                 "ml_workbench/monitor/alerts.py",
             ),
+            "ml_workbench.monitor.alerts._effect": (
+                "monitor/alerts.html#_effect",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._effects": (
+                "monitor/alerts.html#_effects",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._first": (
+                "monitor/alerts.html#_first",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._fits": (
+                "monitor/alerts.html#_fits",
+                "ml_workbench/monitor/alerts.py",
+            ),
             "ml_workbench.monitor.alerts._gone_on": (
                 "monitor/alerts.html#_gone_on",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._known_since": (
+                "monitor/alerts.html#_known_since",
                 "ml_workbench/monitor/alerts.py",
             ),
             "ml_workbench.monitor.alerts._opened": (
                 "monitor/alerts.html#_opened",
                 "ml_workbench/monitor/alerts.py",
             ),
-            "ml_workbench.monitor.alerts._sorted": (
-                "monitor/alerts.html#_sorted",
+            "ml_workbench.monitor.alerts._over": (
+                "monitor/alerts.html#_over",
                 "ml_workbench/monitor/alerts.py",
             ),
             "ml_workbench.monitor.alerts._subjects": (
@@ -6603,6 +6631,14 @@ d = {
             ),
             "ml_workbench.monitor.alerts._told": (
                 "monitor/alerts.html#_told",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._told_late": (
+                "monitor/alerts.html#_told_late",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._whole": (
+                "monitor/alerts.html#_whole",
                 "ml_workbench/monitor/alerts.py",
             ),
             "ml_workbench.monitor.alerts.after": (
@@ -6617,24 +6653,16 @@ d = {
                 "monitor/alerts.html#alerts_from",
                 "ml_workbench/monitor/alerts.py",
             ),
-            "ml_workbench.monitor.alerts.beyond": (
-                "monitor/alerts.html#beyond",
-                "ml_workbench/monitor/alerts.py",
-            ),
-            "ml_workbench.monitor.alerts.by_root": (
-                "monitor/alerts.html#by_root",
-                "ml_workbench/monitor/alerts.py",
-            ),
-            "ml_workbench.monitor.alerts.by_subject": (
-                "monitor/alerts.html#by_subject",
+            "ml_workbench.monitor.alerts.check_of": (
+                "monitor/alerts.html#check_of",
                 "ml_workbench/monitor/alerts.py",
             ),
             "ml_workbench.monitor.alerts.fingerprint": (
                 "monitor/alerts.html#fingerprint",
                 "ml_workbench/monitor/alerts.py",
             ),
-            "ml_workbench.monitor.alerts.nearness": (
-                "monitor/alerts.html#nearness",
+            "ml_workbench.monitor.alerts.in_short": (
+                "monitor/alerts.html#in_short",
                 "ml_workbench/monitor/alerts.py",
             ),
             "ml_workbench.monitor.alerts.sentence_of": (
@@ -6665,6 +6693,10 @@ d = {
             ),
             "ml_workbench.monitor.asking.Present": (
                 "monitor/asking.html#present",
+                "ml_workbench/monitor/asking.py",
+            ),
+            "ml_workbench.monitor.asking._with_all": (
+                "monitor/asking.html#_with_all",
                 "ml_workbench/monitor/asking.py",
             ),
             "ml_workbench.monitor.asking.each_of": (
@@ -6708,6 +6740,100 @@ d = {
             "ml_workbench.monitor.business.worth": (
                 "monitor/business.html#worth",
                 "ml_workbench/monitor/business.py",
+            ),
+        },
+        "ml_workbench.monitor.causes": {
+            "ml_workbench.monitor.causes.Complaints": (
+                "monitor/causes.html#complaints",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.Complaints._among_features": (
+                "monitor/causes.html#complaints._among_features",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.Complaints.alike": (
+                "monitor/causes.html#complaints.alike",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.Complaints.broken": (
+                "monitor/causes.html#complaints.broken",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.Complaints.covered": (
+                "monitor/causes.html#complaints.covered",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.Complaints.follows": (
+                "monitor/causes.html#complaints.follows",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.Complaints.of_feature": (
+                "monitor/causes.html#complaints.of_feature",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.Complaints.suspect": (
+                "monitor/causes.html#complaints.suspect",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.Group": (
+                "monitor/causes.html#group",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.Group.names": (
+                "monitor/causes.html#group.names",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.Group.readings": (
+                "monitor/causes.html#group.readings",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.Group.root": (
+                "monitor/causes.html#group.root",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes._joined": (
+                "monitor/causes.html#_joined",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes._line": (
+                "monitor/causes.html#_line",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes._parents": (
+                "monitor/causes.html#_parents",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.beyond": (
+                "monitor/causes.html#beyond",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.by_root": (
+                "monitor/causes.html#by_root",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.complained_of": (
+                "monitor/causes.html#complained_of",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.explained": (
+                "monitor/causes.html#explained",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.made_of": (
+                "monitor/causes.html#made_of",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.nearness": (
+                "monitor/causes.html#nearness",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.sorted_by": (
+                "monitor/causes.html#sorted_by",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.suspects": (
+                "monitor/causes.html#suspects",
+                "ml_workbench/monitor/causes.py",
             ),
         },
         "ml_workbench.monitor.checks": {
@@ -8335,6 +8461,10 @@ d = {
                 "monitor/running.html#looked_before",
                 "ml_workbench/monitor/running.py",
             ),
+            "ml_workbench.monitor.running.made_for": (
+                "monitor/running.html#made_for",
+                "ml_workbench/monitor/running.py",
+            ),
             "ml_workbench.monitor.running.money_at_stake": (
                 "monitor/running.html#money_at_stake",
                 "ml_workbench/monitor/running.py",
@@ -8865,6 +8995,7 @@ d = {
             ),
             "ml_workbench.page.cases._loose": ("page/cases.html#_loose", "ml_workbench/page/cases.py"),
             "ml_workbench.page.cases._shows": ("page/cases.html#_shows", "ml_workbench/page/cases.py"),
+            "ml_workbench.page.cases._with_it": ("page/cases.html#_with_it", "ml_workbench/page/cases.py"),
             "ml_workbench.page.cases.case_of": ("page/cases.html#case_of", "ml_workbench/page/cases.py"),
             "ml_workbench.page.cases.cases_of": ("page/cases.html#cases_of", "ml_workbench/page/cases.py"),
         },
@@ -12031,6 +12162,10 @@ d = {
             ),
         },
         "ml_workbench.run.monitoring": {
+            "ml_workbench.run.monitoring._alert_lines": (
+                "run/monitoring.html#_alert_lines",
+                "ml_workbench/run/monitoring.py",
+            ),
             "ml_workbench.run.monitoring._in_database": (
                 "run/monitoring.html#_in_database",
                 "ml_workbench/run/monitoring.py",

@@ -43,6 +43,7 @@ CHECKS = (
         "service",
         f"Compare releases and machines (`ml-workbench history`), roll back what is slow: {RUNBOOK}",
         unit="times",
+        about="process",
     ),
     Check(
         "performance.tail",
@@ -51,6 +52,8 @@ CHECKS = (
         "service",
         f"Compare releases and machines (`ml-workbench history`), roll back what is slow: {RUNBOOK}",
         unit="times",
+        about="process",
+        rests_on=("performance.latency",),
     ),
     Check(
         "performance.throughput",
@@ -59,6 +62,7 @@ CHECKS = (
         "service",
         f"Look at the batch's log, and at what else the machine does: {RUNBOOK}",
         unit="times",
+        about="process",
     ),
     Check(
         "performance.footprint",
@@ -67,6 +71,8 @@ CHECKS = (
         "service",
         f"Restart the process, then look what it keeps: {RUNBOOK}",
         unit="times",
+        about="process",
+        rests_on=("performance.memory",),
     ),
     Check(
         "performance.memory",
@@ -75,6 +81,7 @@ CHECKS = (
         "service",
         f"Restart the process before it is stopped, then look what it keeps: {RUNBOOK}",
         unit="MB a day",
+        about="process",
     ),
     Check(
         "performance.failed",

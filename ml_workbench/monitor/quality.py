@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     "RUNBOOK",
+    "SHIFTS",
     "WORSE",
     "CHECKS",
     "LISTED",
@@ -41,6 +42,7 @@ from .checks import Check, Reading
 from .reading import RECENT, Material, label_of
 
 RUNBOOK = "deploy/OPERATIONS.md#predictions-have-become-worse"
+SHIFTS = ("drift.scores", "drift.features", "skew.features", "numbers")  # by way of the scores
 WORSE = f"Look at drift and invariants first; if the inputs are sound, ask whether a new model pays (`ml-workbench retrain --dry-run`): {RUNBOOK}"
 CHECKS = (
     Check(
@@ -59,6 +61,7 @@ CHECKS = (
         WORSE,
         critical=True,
         unit="AUC",
+        rests_on=("quality.base_rate", "quality.outcomes", "quality.expected_auc", *SHIFTS),
     ),
     Check(
         "quality.calibration",
@@ -67,6 +70,7 @@ CHECKS = (
         "model",
         WORSE,
         unit="share",
+        rests_on=("quality.base_rate", "quality.outcomes", "quality.auc", *SHIFTS),
     ),
     Check(
         "quality.base_rate",
@@ -75,9 +79,18 @@ CHECKS = (
         "model",
         WORSE,
         unit="share",
+        about="label",
+        rests_on=("quality.outcomes", "quality.expected_rate", "drift.features", "invariants.rows"),
     ),
     Check(
-        "quality.slices", "No group is ranked worse than its scores promise", 0.1, "model", WORSE, unit="AUC"
+        "quality.slices",
+        "No group is ranked worse than its scores promise",
+        0.1,
+        "model",
+        WORSE,
+        unit="AUC",
+        about="group",
+        rests_on=("quality.base_rate", "quality.auc", "quality.calibration", *SHIFTS),
     ),
     Check(
         "quality.money",
@@ -88,6 +101,14 @@ CHECKS = (
         critical=True,
         periods=RECENT,
         unit="money a week",
+        rests_on=(
+            "quality.base_rate",
+            "quality.auc",
+            "quality.calibration",
+            "quality.expected_money",
+            "drift.listed",
+            *SHIFTS,
+        ),
     ),
     Check(
         "quality.expected_auc",
@@ -96,6 +117,7 @@ CHECKS = (
         "model",
         WORSE,
         unit="AUC",
+        rests_on=SHIFTS,
     ),
     Check(
         "quality.expected_rate",
@@ -104,6 +126,7 @@ CHECKS = (
         "model",
         WORSE,
         unit="share",
+        rests_on=SHIFTS,
     ),
     Check(
         "quality.expected_money",
@@ -113,6 +136,7 @@ CHECKS = (
         WORSE,
         periods=2,
         unit="money a week",
+        rests_on=("quality.expected_auc", "quality.expected_rate", "drift.listed", *SHIFTS),
     ),
 )
 

@@ -18,6 +18,7 @@ __all__ = [
     "in_a_row",
     "answered",
     "looked_at",
+    "made_for",
     "hash_of",
     "known_until",
     "due",
@@ -55,11 +56,13 @@ from ..plan.errors import MonitorError, WorkbenchError
 from ..plan.files import read_json, rounded
 from ..plan.params import MonitorParams, load_params
 from ..plan.settings import Settings
+from ..release.declaration import DECLARATION
 from ..release.store import Store
 from ..serve.records import Records
 from . import business, dependencies, invariants, numeric, performance, quality, staleness, wiring
 from .alerts import Alert, Scene, after, alerts_from
 from .asking import Asked, Present, present_in
+from .causes import Made, made_of
 from .checks import MONITORS, STATUSES, Check, Reading, with_limits
 from .handling import facts, handle
 from .notices import Post
@@ -164,6 +167,7 @@ class Looked:
     business: Mapping[str, Any] = field(default_factory=dict)
     replayed: bool = False
     problem: str = ""  # what is not known of the release
+    made: Made = field(default_factory=dict)  # what features are made of, as the release declares it
 
 
 def in_a_row(
@@ -239,7 +243,16 @@ def looked_at(
         business.business_of(material, asked),
         material.replayed,
         released.problem,
+        made_for(released),
     )
+
+
+def made_for(
+    released: Released,
+) -> Made:  # of the features that it needs
+    "What the features of a release are made of."
+    declared = made_of(released.files.get(DECLARATION, b""))
+    return {name: declared[name] for name in sorted(released.needed & {*declared})}
 
 
 def _stamp(present: Present) -> list[Any]:
@@ -342,7 +355,7 @@ def scene_of(
     place: Place,
 ) -> Scene:
     "A period, as alerts see it."
-    return Scene(looked.end, looked.release, place.checks, vars(place.params.owners))
+    return Scene(looked.end, looked.release, place.checks, vars(place.params.owners), made=looked.made)
 
 
 def alerts_in(

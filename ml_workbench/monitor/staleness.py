@@ -46,6 +46,7 @@ CHECKS = (
         "model",
         f"Ask whether a new one pays: `ml-workbench retrain --dry-run`. {RUNBOOK}",
         unit="money a week",
+        rests_on=("staleness.model",),
     ),
     Check(
         "staleness.release",
@@ -54,6 +55,7 @@ CHECKS = (
         "model",
         f"Release again from a run on fresh data: {RUNBOOK}",
         unit="days",
+        rests_on=("staleness.model",),
     ),
     Check(
         "staleness.stages",
@@ -62,6 +64,8 @@ CHECKS = (
         "data",
         f"Run the pipeline on fresh data: {RUNBOOK}",
         unit="days",
+        about="stage",
+        rests_on=("staleness.model",),
     ),
     Check(
         "staleness.online",
@@ -80,6 +84,9 @@ CHECKS = (
         f"Ask the owner of the table why nothing came; a list of old features costs money: {RUNBOOK}",
         critical=True,
         unit="days",
+        about="table",
+        rests_on=("staleness.arrival", "dependencies.schema"),
+        together=True,
     ),
     Check(
         "staleness.arrival",
@@ -88,6 +95,8 @@ CHECKS = (
         "data",
         f"Ask the owner of the table why it came late, or draw up lists later: {RUNBOOK}",
         unit="days",
+        about="table",
+        together=True,
     ),
 )
 

@@ -175,15 +175,37 @@ def test_an_alert_is_opened_once_and_goes_on_while_its_cause_does(tmp_path):
     looked = look_at_folder(
         here, as_folder(tmp_path / "replay", shop(weeks=4, latency=lambda week: 0.2 if week < 2 else 0.9))
     )
-    alerts = alerts_in(looked, here)
-    assert {each.cause for each in alerts} == {"performance.latency/service", "performance.tail/service"}
-    for each in alerts:
-        assert (each.first_seen, each.last_seen, each.seen, each.owner) == (
-            MONDAY + 3 * WEEK,
-            MONDAY + 4 * WEEK,
-            2,
-            "ML engineering",
-        )
+    (alert,) = alerts_in(looked, here)
+    assert alert.shows == ("performance.latency/service", "performance.tail/service")
+    assert (alert.first_seen, alert.last_seen, alert.seen, alert.owner) == (
+        MONDAY + 3 * WEEK,
+        MONDAY + 4 * WEEK,
+        2,
+        "ML engineering",
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        (
+            {
+                "change": lambda week, rows: rows.assign(
+                    usual_weekly_spend=rows["usual_weekly_spend"] * (100 if week >= 2 else 1)
+                )
+            },
+            "invariants.scale",
+        ),
+        ({"leaving": 0.5}, "quality.base_rate"),
+    ],
+    ids=["cents", "shift"],
+)
+def test_whatever_follows_from_a_fault_is_told_with_it(tmp_path, options, cause):
+    here = place(tmp_path)
+    looked = look_at_folder(here, as_folder(tmp_path / "replay", shop(weeks=4, **options)))
+    (alert,) = (each for each in alerts_in(looked, here) if each.going_on)
+    assert alert.cause.partition("/")[0] == cause
+    assert {each.cause for each in looked[-1].readings if each.status == "alarm"} <= {*alert.shows}
 
 
 def test_one_may_look_as_one_would_have_looked_then(tmp_path):
@@ -352,7 +374,9 @@ def test_alerts_are_written_with_their_readings(tmp_path):
     ) as records:
         look_at_database(place(tmp_path), records, told=told.append)
         alerts = rows(records, "alerts")
-    assert {each["cause"] for each in alerts} == {"performance.latency/service", "performance.tail/service"}
+    assert [json.loads(each["shows"]) for each in alerts] == [
+        ["performance.latency/service", "performance.tail/service"]
+    ]
     assert {each["state"] for each in alerts} == {"open"} and sum(len(each.opened) for each in told) == len(
         alerts
     )

@@ -14,7 +14,7 @@ from ml_workbench.page.cases import cases_of
 from ml_workbench.page.health import Stake, advice_of, caution, headline, stake_of, view_of
 from ml_workbench.page.looks import GRACE, Look, reported, unseen
 from ml_workbench.page.monitors import SHOWN, amount, lines_of, since, trends_of
-from ml_workbench.page.signs import cards, caution_line, course, multiples, opening, rows
+from ml_workbench.page.signs import card, cards, caution_line, course, multiples, opening, rows
 from ml_workbench.plan.errors import WorkbenchError
 from tests.page.watched import alert, reading, report, week
 
@@ -201,6 +201,19 @@ def test_an_alarm_without_an_alert_is_told_all_the_same_and_only_once() -> None:
     )
     assert [each.alert for each in cases_of(found | {"alerts": [told]})] == [told["alert"]]
     assert len(cases_of(found | {"alerts": [told | {"state": "resolved"}]})) == 1
+
+
+def test_what_follows_from_a_cause_stands_on_its_card_and_is_no_case_of_its_own():
+    found = report(week("invariants.nulls", "quality.money"))
+    told = alert(
+        cause="invariants.nulls",
+        shows=["invariants.nulls", "drift.feature/a", "drift.feature/b", "quality.money"],
+    )
+    (case,) = cases_of(found | {"alerts": [told]})
+    assert case.with_it == "drift.feature (2), quality.money"
+    assert "<b>With it:</b> drift.feature (2), quality.money" in card(case, "USD")
+    (plain,) = cases_of(report(week(), alerts=[alert()]))
+    assert plain.with_it == "" and "With it" not in card(plain, "USD")
 
 
 def test_what_nobody_has_taken_comes_before_what_is_acknowledged() -> None:
