@@ -6857,6 +6857,10 @@ d = {
                 "monitor/checks.html#reading.monitor",
                 "ml_workbench/monitor/checks.py",
             ),
+            "ml_workbench.monitor.checks._limit": (
+                "monitor/checks.html#_limit",
+                "ml_workbench/monitor/checks.py",
+            ),
             "ml_workbench.monitor.checks.held": (
                 "monitor/checks.html#held",
                 "ml_workbench/monitor/checks.py",
@@ -7729,6 +7733,10 @@ d = {
                 "monitor/performance.html#fared",
                 "ml_workbench/monitor/performance.py",
             ),
+            "ml_workbench.monitor.performance.Stretch": (
+                "monitor/performance.html#stretch",
+                "ml_workbench/monitor/performance.py",
+            ),
             "ml_workbench.monitor.performance._middle": (
                 "monitor/performance.html#_middle",
                 "ml_workbench/monitor/performance.py",
@@ -7737,12 +7745,24 @@ d = {
                 "monitor/performance.html#fared",
                 "ml_workbench/monitor/performance.py",
             ),
+            "ml_workbench.monitor.performance.first_healthy": (
+                "monitor/performance.html#first_healthy",
+                "ml_workbench/monitor/performance.py",
+            ),
             "ml_workbench.monitor.performance.leak_of": (
                 "monitor/performance.html#leak_of",
                 "ml_workbench/monitor/performance.py",
             ),
             "ml_workbench.monitor.performance.leak_readings": (
                 "monitor/performance.html#leak_readings",
+                "ml_workbench/monitor/performance.py",
+            ),
+            "ml_workbench.monitor.performance.lines_in": (
+                "monitor/performance.html#lines_in",
+                "ml_workbench/monitor/performance.py",
+            ),
+            "ml_workbench.monitor.performance.measure_of": (
+                "monitor/performance.html#measure_of",
                 "ml_workbench/monitor/performance.py",
             ),
             "ml_workbench.monitor.performance.outcome_readings": (
@@ -7757,8 +7777,12 @@ d = {
                 "monitor/performance.html#readings",
                 "ml_workbench/monitor/performance.py",
             ),
-            "ml_workbench.monitor.performance.split_lines": (
-                "monitor/performance.html#split_lines",
+            "ml_workbench.monitor.performance.release_in": (
+                "monitor/performance.html#release_in",
+                "ml_workbench/monitor/performance.py",
+            ),
+            "ml_workbench.monitor.performance.stretches_of": (
+                "monitor/performance.html#stretches_of",
                 "ml_workbench/monitor/performance.py",
             ),
         },
@@ -7917,6 +7941,10 @@ d = {
                 "monitor/quality.html#_apart",
                 "ml_workbench/monitor/quality.py",
             ),
+            "ml_workbench.monitor.quality._parts": (
+                "monitor/quality.html#_parts",
+                "ml_workbench/monitor/quality.py",
+            ),
             "ml_workbench.monitor.quality._promised": (
                 "monitor/quality.html#_promised",
                 "ml_workbench/monitor/quality.py",
@@ -7925,12 +7953,20 @@ d = {
                 "monitor/quality.html#_rate_reading",
                 "ml_workbench/monitor/quality.py",
             ),
+            "ml_workbench.monitor.quality._where": (
+                "monitor/quality.html#_where",
+                "ml_workbench/monitor/quality.py",
+            ),
             "ml_workbench.monitor.quality._witnesses": (
                 "monitor/quality.html#_witnesses",
                 "ml_workbench/monitor/quality.py",
             ),
             "ml_workbench.monitor.quality.auc_draws": (
                 "monitor/quality.html#auc_draws",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.cuts_in": (
+                "monitor/quality.html#cuts_in",
                 "ml_workbench/monitor/quality.py",
             ),
             "ml_workbench.monitor.quality.group_reading": (
@@ -8351,6 +8387,10 @@ d = {
             ),
             "ml_workbench.monitor.running.Place.checks": (
                 "monitor/running.html#place.checks",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.Place.held_by": (
+                "monitor/running.html#place.held_by",
                 "ml_workbench/monitor/running.py",
             ),
             "ml_workbench.monitor.running._alive": (
@@ -9403,10 +9443,6 @@ d = {
                 "ml_workbench/page/monitors.py",
             ),
             "ml_workbench.page.monitors._lead": ("page/monitors.html#_lead", "ml_workbench/page/monitors.py"),
-            "ml_workbench.page.monitors._least": (
-                "page/monitors.html#_least",
-                "ml_workbench/page/monitors.py",
-            ),
             "ml_workbench.page.monitors._said": ("page/monitors.html#_said", "ml_workbench/page/monitors.py"),
             "ml_workbench.page.monitors.amount": (
                 "page/monitors.html#amount",

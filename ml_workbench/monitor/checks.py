@@ -8,9 +8,10 @@ __all__ = ["MONITORS", "ROLES", "FEEDS", "INPUTS", "STATUSES", "Check", "with_li
 # %% ../../nbs/monitor/checks.ipynb #9f21793f
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ..plan.charter import Charter
 from ..plan.errors import MonitorError, did_you_mean
 
 # %% ../../nbs/monitor/checks.ipynb #66a7c001
@@ -34,7 +35,7 @@ class Check:
 
     name: str  # like invariants.nulls
     title: str  # in plain words, true while all is well
-    limit: float  # the largest value that is fine, unless `least`
+    limit: float  # the largest value that is fine, unless `least`; nought where `charter` says it
     role: str  # who answers for it: data, model, service, business
     remedy: str  # what to do when it is broken
     least: bool = False  # the limit is the smallest value that is fine
@@ -43,6 +44,7 @@ class Check:
     unit: str = ""  # of value and limit, like days or ms
     about: str = ""  # what its subjects are: feature, table, process, group; `label` of what people do, without subjects
     rests_on: tuple[str, ...] = ()  # checks, or whole monitors, that explain it when they are broken
+    charter: str = ""  # the charter's figure that is its limit
     together: bool = False  # subjects that are broken at once are one cause, however few they are
 
     @property
@@ -51,7 +53,7 @@ class Check:
         return self.name.split(".", 1)[0]
 
 
-# %% ../../nbs/monitor/checks.ipynb #3f051ebb
+# %% ../../nbs/monitor/checks.ipynb #a5976d9d
 FEEDS = ("staleness.feeds", "staleness.arrival", "staleness.online")  # what is read is old
 INPUTS = tuple(
     f"invariants.{name}" for name in ("columns", "constant", "infinite", "scale", "nulls", "range", "unseen")
@@ -62,6 +64,7 @@ INPUTS = tuple(
 def with_limits(
     checks: Iterable[Check],
     limits: Mapping[str, float],  # of params.yaml, monitor.limits
+    charter: Charter | None = None,  # whose figures are limits of some checks
 ) -> dict[str, Check]:  # by name
     "Checks with the project's own limits; raises `MonitorError` for a name that no check has."
     found = {each.name: each for each in checks}
@@ -69,8 +72,13 @@ def with_limits(
         if name not in found:
             raise MonitorError(f"params.yaml, monitor.limits: no check '{name}', {did_you_mean(name, found)}")
     return {
-        name: Check(**vars(each) | {"limit": limits.get(name, each.limit)}) for name, each in found.items()
+        name: replace(each, limit=limits.get(name, _limit(each, charter))) for name, each in found.items()
     }
+
+
+def _limit(check: Check, charter: Charter | None) -> float:
+    "The declared limit, or the charter's."
+    return float(getattr(charter, check.charter)) if check.charter and charter else check.limit
 
 
 # %% ../../nbs/monitor/checks.ipynb #b6397d99

@@ -117,7 +117,11 @@ class Place:
     @property
     def checks(self) -> dict[str, Check]:
         "The checks by name, with the project's own limits."
-        return with_limits(CHECKS, self.params.limits)
+        return self.held_by(self.charter)
+
+    def held_by(self, charter: Charter | None) -> dict[str, Check]:
+        "The same, where a charter's figures are limits."
+        return with_limits(CHECKS, self.params.limits, charter)
 
 
 def place_of(
@@ -220,7 +224,7 @@ def looked_at(
     material = material_of(kept, released, end, params.period_days, until=until)
     charter = place.charter or (released.terms.charter if released.terms else None)
     asked = Asked(
-        place.checks,
+        place.held_by(charter),
         charter,
         present,
         before,
@@ -230,8 +234,14 @@ def looked_at(
         params.seed,
     )
     overdue = quality.outcome_reading(asked, material).value
+    limits = {name: each.limit for name, each in asked.checks.items()}
     inputs = fingerprint(
-        material, params.model_dump(), sorted(before.items()), _stamp(present), overdue and int(overdue)
+        material,
+        params.model_dump(),
+        limits,
+        sorted(before.items()),
+        _stamp(present),
+        overdue and int(overdue),
     )
     if inputs == known:
         return None
@@ -399,25 +409,26 @@ def reading_json(
         "remedy": check.remedy,
         "unit": check.unit,
         "critical": check.critical,
+        "least": check.least,
     }
     return {**asdict(reading), **told}
 
 
-def _trend(looked: Sequence[Looked], monitor: str) -> list[list[Any]]:
-    "The course of the check that stands for a monitor: end of period, value, limit."
+def _trend(looked: Sequence[Looked], monitor: str, checks: Mapping[str, Check]) -> dict[str, Any]:
+    "The check that stands for a monitor, and its course: end of period, worst value, limit."
     for name in LEADS.get(monitor, ()):
-        course = []
+        worse, course = min if checks[name].least else max, []
         for each in looked:
             mine = [
                 reading for reading in each.readings if reading.check == name and reading.value is not None
             ]
             if mine:
                 course.append(
-                    [each.end.isoformat(sep=" "), max(reading.value for reading in mine), mine[0].limit]
+                    [each.end.isoformat(sep=" "), worse(reading.value for reading in mine), mine[0].limit]
                 )
         if course:
-            return course
-    return []
+            return {"trend_check": name, "trend": course}
+    return {"trend_check": "", "trend": []}
 
 
 def monitor_json(
@@ -443,7 +454,7 @@ def monitor_json(
     roles = [checks[each.check].role for each in about] or ["model"]
     return {
         "name": monitor, "title": MONITORS.get(monitor, monitor), "status": status, "sentence": sentence,
-        "owner": vars(place.params.owners)[max(dict.fromkeys(roles), key=roles.count)], "trend": _trend(looked, monitor),
+        "owner": vars(place.params.owners)[max(dict.fromkeys(roles), key=roles.count)], **_trend(looked, monitor, checks),
         "course": [worst(each.status for each in one.readings if each.monitor == monitor) for one in looked],
     }  # fmt: skip
 

@@ -42,11 +42,12 @@ CHECKS = (
     Check(
         "staleness.curve",
         "Its age costs less than a new model must bring",
-        25,
+        0,
         "model",
         f"Ask whether a new one pays: `ml-workbench retrain --dry-run`. {RUNBOOK}",
         unit="money a week",
         rests_on=("staleness.model",),
+        charter="minimum_lift_per_week",
     ),
     Check(
         "staleness.release",
@@ -175,9 +176,13 @@ def model_readings(
 def _curve_reading(asked: Asked, curve: Sequence[Mapping[str, Any]], weeks: float | None) -> Reading:
     "What the model's age costs; broken only where even the low end is too much."
     cost = None if weeks is None else cost_of_age(curve, weeks)
-    if cost is None:
-        return asked.unknown("staleness.curve", "no curve says what an age costs", estimate=True)
-    currency = asked.charter.currency if asked.charter else "USD"
+    if cost is None or asked.charter is None:
+        return asked.unknown(
+            "staleness.curve",
+            "no curve says what an age costs" if cost is None else "no charter says what a model must bring",
+            estimate=True,
+        )
+    currency = asked.charter.currency
     told = {name: money(cost[name], currency, sign=True) for name in ("value", "low", "high")}
     beyond = (
         f" (as measured at {cost['reaches']:g}; older was not measured)" if weeks > cost["reaches"] else ""

@@ -184,6 +184,21 @@ def test_while_something_is_broken_that_is_the_figure_that_is_drawn() -> None:
     assert trends["business"].least and not trends["business"].bad(0.9) and trends["business"].bad(0.4)
 
 
+def test_a_trend_is_that_of_the_check_that_the_report_names() -> None:
+    twins = [reading("quality.auc", count=2310), reading("quality.calibration", count=2310)]  # of one value
+    found = report([*week(), *twins], [*week(), *twins])
+    (raw,) = (each for each in found["monitors"] if each["name"] == "quality")
+    assert raw["trend_check"] == "quality.auc"
+    trends = {trend.name: trend for trend in trends_of(found, "USD")}
+    assert trends["quality"].title == "It ranks as well as when it was judged"
+    late = report([*week(), *twins], [*week(), reading("quality.auc", count=3)])
+    shown = {trend.name: trend for trend in trends_of(late, "USD")}["quality"]
+    assert shown.title == "It ranks as well as when it was judged", "while labels are waited for"
+    for each in found["monitors"]:  # a report that was written before trends had names
+        del each["trend_check"]
+    assert trends_of(found, "USD") == ()
+
+
 @pytest.mark.parametrize(("value", "unit", "said"), [
     (0.4, "share", "40%"), (0.051, "share of all", "5.1%"), (61.0, "money a week", "$61"), (0.97, "times", "0.97 times"),
     (-0.034, "AUC", "−0.034 AUC"), (189.0, "days", "189 days"), (12345.0, "decisions", "12,345 decisions"), (0.0, "", "0"),
