@@ -6589,6 +6589,14 @@ d = {
                 "monitor/alerts.html#alert.as_row",
                 "ml_workbench/monitor/alerts.py",
             ),
+            "ml_workbench.monitor.alerts.Alert.causes": (
+                "monitor/alerts.html#alert.causes",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts.Alert.effects": (
+                "monitor/alerts.html#alert.effects",
+                "ml_workbench/monitor/alerts.py",
+            ),
             "ml_workbench.monitor.alerts.Alert.going_on": (
                 "monitor/alerts.html#alert.going_on",
                 "ml_workbench/monitor/alerts.py",
@@ -6613,16 +6621,36 @@ d = {
                 "monitor/alerts.html#_at_home",
                 "ml_workbench/monitor/alerts.py",
             ),
+            "ml_workbench.monitor.alerts._effect": (
+                "monitor/alerts.html#_effect",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._effects": (
+                "monitor/alerts.html#_effects",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._first": (
+                "monitor/alerts.html#_first",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._fits": (
+                "monitor/alerts.html#_fits",
+                "ml_workbench/monitor/alerts.py",
+            ),
             "ml_workbench.monitor.alerts._gone_on": (
                 "monitor/alerts.html#_gone_on",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._known_since": (
+                "monitor/alerts.html#_known_since",
                 "ml_workbench/monitor/alerts.py",
             ),
             "ml_workbench.monitor.alerts._opened": (
                 "monitor/alerts.html#_opened",
                 "ml_workbench/monitor/alerts.py",
             ),
-            "ml_workbench.monitor.alerts._sorted": (
-                "monitor/alerts.html#_sorted",
+            "ml_workbench.monitor.alerts._over": (
+                "monitor/alerts.html#_over",
                 "ml_workbench/monitor/alerts.py",
             ),
             "ml_workbench.monitor.alerts._subjects": (
@@ -6631,6 +6659,14 @@ d = {
             ),
             "ml_workbench.monitor.alerts._told": (
                 "monitor/alerts.html#_told",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._told_late": (
+                "monitor/alerts.html#_told_late",
+                "ml_workbench/monitor/alerts.py",
+            ),
+            "ml_workbench.monitor.alerts._whole": (
+                "monitor/alerts.html#_whole",
                 "ml_workbench/monitor/alerts.py",
             ),
             "ml_workbench.monitor.alerts.after": (
@@ -6645,24 +6681,16 @@ d = {
                 "monitor/alerts.html#alerts_from",
                 "ml_workbench/monitor/alerts.py",
             ),
-            "ml_workbench.monitor.alerts.beyond": (
-                "monitor/alerts.html#beyond",
-                "ml_workbench/monitor/alerts.py",
-            ),
-            "ml_workbench.monitor.alerts.by_root": (
-                "monitor/alerts.html#by_root",
-                "ml_workbench/monitor/alerts.py",
-            ),
-            "ml_workbench.monitor.alerts.by_subject": (
-                "monitor/alerts.html#by_subject",
+            "ml_workbench.monitor.alerts.check_of": (
+                "monitor/alerts.html#check_of",
                 "ml_workbench/monitor/alerts.py",
             ),
             "ml_workbench.monitor.alerts.fingerprint": (
                 "monitor/alerts.html#fingerprint",
                 "ml_workbench/monitor/alerts.py",
             ),
-            "ml_workbench.monitor.alerts.nearness": (
-                "monitor/alerts.html#nearness",
+            "ml_workbench.monitor.alerts.in_short": (
+                "monitor/alerts.html#in_short",
                 "ml_workbench/monitor/alerts.py",
             ),
             "ml_workbench.monitor.alerts.sentence_of": (
@@ -6693,6 +6721,10 @@ d = {
             ),
             "ml_workbench.monitor.asking.Present": (
                 "monitor/asking.html#present",
+                "ml_workbench/monitor/asking.py",
+            ),
+            "ml_workbench.monitor.asking._with_all": (
+                "monitor/asking.html#_with_all",
                 "ml_workbench/monitor/asking.py",
             ),
             "ml_workbench.monitor.asking.each_of": (
@@ -6738,6 +6770,100 @@ d = {
                 "ml_workbench/monitor/business.py",
             ),
         },
+        "ml_workbench.monitor.causes": {
+            "ml_workbench.monitor.causes.Complaints": (
+                "monitor/causes.html#complaints",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.Complaints._among_features": (
+                "monitor/causes.html#complaints._among_features",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.Complaints.alike": (
+                "monitor/causes.html#complaints.alike",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.Complaints.broken": (
+                "monitor/causes.html#complaints.broken",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.Complaints.covered": (
+                "monitor/causes.html#complaints.covered",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.Complaints.follows": (
+                "monitor/causes.html#complaints.follows",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.Complaints.of_feature": (
+                "monitor/causes.html#complaints.of_feature",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.Complaints.suspect": (
+                "monitor/causes.html#complaints.suspect",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.Group": (
+                "monitor/causes.html#group",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.Group.names": (
+                "monitor/causes.html#group.names",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.Group.readings": (
+                "monitor/causes.html#group.readings",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.Group.root": (
+                "monitor/causes.html#group.root",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes._joined": (
+                "monitor/causes.html#_joined",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes._line": (
+                "monitor/causes.html#_line",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes._parents": (
+                "monitor/causes.html#_parents",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.beyond": (
+                "monitor/causes.html#beyond",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.by_root": (
+                "monitor/causes.html#by_root",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.complained_of": (
+                "monitor/causes.html#complained_of",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.explained": (
+                "monitor/causes.html#explained",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.made_of": (
+                "monitor/causes.html#made_of",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.nearness": (
+                "monitor/causes.html#nearness",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.sorted_by": (
+                "monitor/causes.html#sorted_by",
+                "ml_workbench/monitor/causes.py",
+            ),
+            "ml_workbench.monitor.causes.suspects": (
+                "monitor/causes.html#suspects",
+                "ml_workbench/monitor/causes.py",
+            ),
+        },
         "ml_workbench.monitor.checks": {
             "ml_workbench.monitor.checks.Check": (
                 "monitor/checks.html#check",
@@ -6757,6 +6883,10 @@ d = {
             ),
             "ml_workbench.monitor.checks.Reading.monitor": (
                 "monitor/checks.html#reading.monitor",
+                "ml_workbench/monitor/checks.py",
+            ),
+            "ml_workbench.monitor.checks._limit": (
+                "monitor/checks.html#_limit",
                 "ml_workbench/monitor/checks.py",
             ),
             "ml_workbench.monitor.checks.held": (
@@ -7659,6 +7789,10 @@ d = {
                 "monitor/performance.html#fared",
                 "ml_workbench/monitor/performance.py",
             ),
+            "ml_workbench.monitor.performance.Stretch": (
+                "monitor/performance.html#stretch",
+                "ml_workbench/monitor/performance.py",
+            ),
             "ml_workbench.monitor.performance._middle": (
                 "monitor/performance.html#_middle",
                 "ml_workbench/monitor/performance.py",
@@ -7667,12 +7801,24 @@ d = {
                 "monitor/performance.html#fared",
                 "ml_workbench/monitor/performance.py",
             ),
+            "ml_workbench.monitor.performance.first_healthy": (
+                "monitor/performance.html#first_healthy",
+                "ml_workbench/monitor/performance.py",
+            ),
             "ml_workbench.monitor.performance.leak_of": (
                 "monitor/performance.html#leak_of",
                 "ml_workbench/monitor/performance.py",
             ),
             "ml_workbench.monitor.performance.leak_readings": (
                 "monitor/performance.html#leak_readings",
+                "ml_workbench/monitor/performance.py",
+            ),
+            "ml_workbench.monitor.performance.lines_in": (
+                "monitor/performance.html#lines_in",
+                "ml_workbench/monitor/performance.py",
+            ),
+            "ml_workbench.monitor.performance.measure_of": (
+                "monitor/performance.html#measure_of",
                 "ml_workbench/monitor/performance.py",
             ),
             "ml_workbench.monitor.performance.outcome_readings": (
@@ -7687,8 +7833,12 @@ d = {
                 "monitor/performance.html#readings",
                 "ml_workbench/monitor/performance.py",
             ),
-            "ml_workbench.monitor.performance.split_lines": (
-                "monitor/performance.html#split_lines",
+            "ml_workbench.monitor.performance.release_in": (
+                "monitor/performance.html#release_in",
+                "ml_workbench/monitor/performance.py",
+            ),
+            "ml_workbench.monitor.performance.stretches_of": (
+                "monitor/performance.html#stretches_of",
                 "ml_workbench/monitor/performance.py",
             ),
         },
@@ -7851,6 +8001,10 @@ d = {
                 "monitor/quality.html#_ends",
                 "ml_workbench/monitor/quality.py",
             ),
+            "ml_workbench.monitor.quality._parts": (
+                "monitor/quality.html#_parts",
+                "ml_workbench/monitor/quality.py",
+            ),
             "ml_workbench.monitor.quality._promised": (
                 "monitor/quality.html#_promised",
                 "ml_workbench/monitor/quality.py",
@@ -7859,12 +8013,20 @@ d = {
                 "monitor/quality.html#_rate_reading",
                 "ml_workbench/monitor/quality.py",
             ),
+            "ml_workbench.monitor.quality._where": (
+                "monitor/quality.html#_where",
+                "ml_workbench/monitor/quality.py",
+            ),
             "ml_workbench.monitor.quality._witnesses": (
                 "monitor/quality.html#_witnesses",
                 "ml_workbench/monitor/quality.py",
             ),
             "ml_workbench.monitor.quality.auc_draws": (
                 "monitor/quality.html#auc_draws",
+                "ml_workbench/monitor/quality.py",
+            ),
+            "ml_workbench.monitor.quality.cuts_in": (
+                "monitor/quality.html#cuts_in",
                 "ml_workbench/monitor/quality.py",
             ),
             "ml_workbench.monitor.quality.group_reading": (
@@ -8323,6 +8485,10 @@ d = {
                 "monitor/running.html#place.checks",
                 "ml_workbench/monitor/running.py",
             ),
+            "ml_workbench.monitor.running.Place.held_by": (
+                "monitor/running.html#place.held_by",
+                "ml_workbench/monitor/running.py",
+            ),
             "ml_workbench.monitor.running._alive": (
                 "monitor/running.html#_alive",
                 "ml_workbench/monitor/running.py",
@@ -8449,6 +8615,10 @@ d = {
             ),
             "ml_workbench.monitor.running.looked_before": (
                 "monitor/running.html#looked_before",
+                "ml_workbench/monitor/running.py",
+            ),
+            "ml_workbench.monitor.running.made_for": (
+                "monitor/running.html#made_for",
                 "ml_workbench/monitor/running.py",
             ),
             "ml_workbench.monitor.running.monitor_json": (
@@ -9039,6 +9209,7 @@ d = {
             ),
             "ml_workbench.page.cases._loose": ("page/cases.html#_loose", "ml_workbench/page/cases.py"),
             "ml_workbench.page.cases._shows": ("page/cases.html#_shows", "ml_workbench/page/cases.py"),
+            "ml_workbench.page.cases._with_it": ("page/cases.html#_with_it", "ml_workbench/page/cases.py"),
             "ml_workbench.page.cases.case_of": ("page/cases.html#case_of", "ml_workbench/page/cases.py"),
             "ml_workbench.page.cases.cases_of": ("page/cases.html#cases_of", "ml_workbench/page/cases.py"),
         },
@@ -9452,10 +9623,6 @@ d = {
                 "ml_workbench/page/monitors.py",
             ),
             "ml_workbench.page.monitors._lead": ("page/monitors.html#_lead", "ml_workbench/page/monitors.py"),
-            "ml_workbench.page.monitors._least": (
-                "page/monitors.html#_least",
-                "ml_workbench/page/monitors.py",
-            ),
             "ml_workbench.page.monitors._said": ("page/monitors.html#_said", "ml_workbench/page/monitors.py"),
             "ml_workbench.page.monitors.amount": (
                 "page/monitors.html#amount",
@@ -12227,6 +12394,10 @@ d = {
             ),
         },
         "ml_workbench.run.monitoring": {
+            "ml_workbench.run.monitoring._alert_lines": (
+                "run/monitoring.html#_alert_lines",
+                "ml_workbench/run/monitoring.py",
+            ),
             "ml_workbench.run.monitoring._in_database": (
                 "run/monitoring.html#_in_database",
                 "ml_workbench/run/monitoring.py",

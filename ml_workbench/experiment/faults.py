@@ -81,7 +81,7 @@ FAULTS = {
     for each in (
         NONE,
         Fault("covariate_drift", "Another population: mostly those who spend little are asked about", ("drift.features",)),
-        Fault("label_shift", "A quarter of the units stop coming, whoever they are", ("quality.calibration", "quality.base_rate")),
+        Fault("label_shift", "A quarter of the units stop coming, whoever they are", ("quality.base_rate", "quality.calibration")),
         Fault("broken_column", "A column of the source, of all texts the most used, comes empty", ("invariants.constant",)),
         Fault("unit_change", "Amounts come in cents instead of dollars", ("invariants.scale",)),
         Fault("frozen_feed", "No load arrives any more, and the features of the week before are served again", ("staleness.feeds",)),

@@ -6,18 +6,14 @@
 __all__ = [
     "SEVERITIES",
     "STATES",
-    "NEAREST",
-    "SHARED",
-    "MANY",
     "LISTED",
-    "Group",
+    "FEW",
     "KEEPS",
+    "Homes",
     "Alert",
+    "check_of",
+    "in_short",
     "alert_from",
-    "nearness",
-    "beyond",
-    "by_subject",
-    "by_root",
     "title_of",
     "sentence_of",
     "status_of",
@@ -31,12 +27,13 @@ __all__ = [
 # %% ../../nbs/monitor/alerts.ipynb #afd8a9b8
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
-from ..plan.errors import MonitorError, did_you_mean
+from .causes import BEYOND, MANY, Group, Made, by_root, complained_of, explained, nearness, sorted_by
 from .checks import Check, Reading
 
 # %% ../../nbs/monitor/alerts.ipynb #73612dd3
@@ -50,7 +47,7 @@ class Alert:
 
     alert: str  # a fingerprint of cause, release and first period
     cause: str  # like invariants.nulls/usual_weekly_spend
-    shows: tuple[str, ...]  # every cause that it shows as, the one nearest to the root first
+    shows: tuple[str, ...]  # every complaint that it gathers: causes first, then what follows from them
     release: str
     severity: str
     title: str
@@ -72,11 +69,36 @@ class Alert:
         "Whether it is still to be looked into."
         return self.state != "resolved"
 
+    @property
+    def causes(self) -> tuple[str, ...]:
+        "What it is about: complaints of the check that gave it its name."
+        return tuple(each for each in self.shows if check_of(each) == check_of(self.cause))
+
+    @property
+    def effects(self) -> tuple[str, ...]:
+        "What follows from it: complaints of other checks."
+        return tuple(each for each in self.shows if check_of(each) != check_of(self.cause))
+
     def as_row(self) -> dict[str, Any]:
         "As the table holds it."
         return {each.name: getattr(self, each.name) for each in fields(self)} | {
             "shows": json.dumps(self.shows)
         }
+
+
+def check_of(
+    cause: str,  # like invariants.nulls/usual_weekly_spend
+) -> str:
+    "The check that a complaint comes from."
+    return cause.partition("/")[0]
+
+
+def in_short(
+    effects: Iterable[str],  # complaints, like those of `Alert.effects`
+) -> str:  # like 'drift.features, skew.feature (13)'
+    "What follows from a cause, a check at a time."
+    counts = Counter(check_of(each) for each in effects)
+    return ", ".join(f"{name} ({count})" if count > 1 else name for name, count in counts.items())
 
 
 def alert_from(
@@ -87,108 +109,70 @@ def alert_from(
     return Alert(**known | {"shows": tuple(json.loads(row["shows"]))})
 
 
-# %% ../../nbs/monitor/alerts.ipynb #0d4b5b3e
-NEAREST = (
-    "dependencies",
-    "staleness",
-    "invariants",
-    "numbers",
-    "skew",
-    "drift",
-    "performance",
-    "quality",
-    "business",
-)
-SHARED = frozenset(NEAREST[: NEAREST.index("drift") + 1])  # monitors whose subjects are inputs
-MANY = 3  # subjects of one check from which they are one alert
-LISTED = 30  # of them, named
-
-
-def nearness(
-    checks: Mapping[str, Check],  # by name, in the order of their declaration
-    reading: Reading,
-) -> tuple[int, int, bool, float, str]:  # smaller is nearer to the root
-    "Where a reading stands among others: its monitor, its check, the whole first, then how far it is beyond the limit."
-    if reading.check not in checks:
-        raise MonitorError(
-            f"a reading of check '{reading.check}', which nobody declared: {did_you_mean(reading.check, checks)}"
-        )
-    place = NEAREST.index(reading.monitor) if reading.monitor in NEAREST else len(NEAREST)
-    return place, list(checks).index(reading.check), bool(reading.subject), -beyond(reading), reading.subject
-
-
-def beyond(reading: Reading) -> float:
-    "How far a value is beyond its limit, in limits."
-    if reading.value is None:
-        return 0.0
-    away = abs(reading.value - reading.limit)
-    return away / abs(reading.limit) if reading.limit else away
-
-
-# %% ../../nbs/monitor/alerts.ipynb #78e3ee33
-Group = tuple[Reading, ...]  # the nearest to the root first
-
-
-def _sorted(readings: Iterable[Reading], checks: Mapping[str, Check]) -> Group:
-    "The nearest to the root first."
-    return tuple(sorted(readings, key=lambda each: nearness(checks, each)))
-
-
-def by_subject(
-    readings: Iterable[Reading],
-    checks: Mapping[str, Check],
-) -> list[Group]:
-    "Readings of the same input together."
-    found: dict[str, list[Reading]] = {}
-    for each in readings:
-        shared = each.subject and each.monitor in SHARED
-        found.setdefault(f"/{each.subject}" if shared else each.cause, []).append(each)
-    return [_sorted(each, checks) for each in found.values()]
-
-
-def by_root(
-    groups: Iterable[Group],  # of `by_subject`
-    checks: Mapping[str, Check],
-) -> list[Group]:
-    "Groups with the same check at their root together, where they are many or the whole is concerned."
-    found: dict[str, list[Group]] = {}
-    for group in groups:
-        found.setdefault(group[0].check, []).append(group)
-    joined: list[Group] = []
-    for alike in found.values():
-        whole = len(alike) >= MANY or any(not group[0].subject for group in alike)
-        joined += [_sorted((each for group in alike for each in group), checks)] if whole else alike
-    return joined
-
-
 # %% ../../nbs/monitor/alerts.ipynb #a44bdd54
-def _subjects(group: Group) -> list[str]:
-    "What the check at the root complains of, worst first."
-    return list(
-        dict.fromkeys(each.subject for each in group if each.check == group[0].check and each.subject)
+LISTED, FEW = 30, 6  # subjects that are named: of a cause, of what follows
+
+
+def _subjects(causes: Iterable[Reading]) -> list[str]:
+    "What a check complains of, worst first; those without a reading of their own last."
+    causes = [*causes]
+    own, all_ = (
+        (each.subject for each in causes if each.subject),
+        (sorted(complained_of(each)) for each in causes),
     )
+    return (
+        list(dict.fromkeys([*own, *(name for names in all_ for name in names)]))
+        if any(each.subject for each in causes)
+        else []
+    )
+
+
+def _first(names: Sequence[str], most: int) -> str:
+    "Names, as many as one reads."
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def title_of(group: Group, check: Check) -> str:
     "What is no longer so."
-    names, plain = _subjects(group), check.title[:1].lower() + check.title[1:]
+    names, plain = _subjects(group.causes), check.title[:1].lower() + check.title[1:]
     about = "" if not names else f" ({names[0]})" if len(names) == 1 else f" ({len(names)} of them)"
     return f"No longer so: {plain}{about}"
 
 
-def sentence_of(group: Group) -> str:
-    "What was seen, in one paragraph."
-    root, names = group[0], _subjects(group)
-    others = [each for each in group if each.check != root.check]
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    listed = (
-        f" In all {len(names)}, the worst first: {', '.join(names[:LISTED])}{more}." if len(names) > 1 else ""
+def sentence_of(
+    group: Group,
+    checks: Mapping[str, Check],
+    silent: Iterable[str] = (),  # complaints of earlier periods of which this one says nothing
+) -> str:
+    "What was seen, and what follows from it, in one paragraph."
+    names = _subjects(group.causes)
+    parts = [group.root.sentence] + (
+        [f"In all {len(names)}, the worst first: {_first(names, LISTED)}."] if len(names) > 1 else []
     )
-    if len(names) > 1:
-        counts = dict.fromkeys(each.check for each in others)
-        beside = [f"{check} for {sum(each.check == check for each in others)} of them" for check in counts]
-        return root.sentence + listed + (f" It shows as well in {', '.join(beside)}." if beside else "")
-    return " ".join([root.sentence, *(f"Also {each.check}: {each.sentence}" for each in others)])
+    parts += ["With it:", *_effects(group.effects, checks)] if group.effects else []
+    silent = [*silent]
+    return " ".join(
+        [*parts, *([f"Seen earlier, and nothing can be said now: {_first(silent, FEW)}."] if silent else [])]
+    )
+
+
+def _effects(readings: Iterable[Reading], checks: Mapping[str, Check]) -> list[str]:
+    "What follows, check by check."
+    found: dict[str, list[Reading]] = {}
+    for each in readings:
+        found.setdefault(each.check, []).append(each)
+    return [_effect(each, checks[name]) for name, each in found.items()]
+
+
+def _effect(readings: Sequence[Reading], check: Check) -> str:
+    "What follows, of one check."
+    names = _subjects(readings)
+    if len(names) <= 1:
+        return readings[0].sentence
+    return (
+        f"No longer so for {len(names)}: {check.title[:1].lower()}{check.title[1:]} ({_first(names, FEW)})."
+    )
 
 
 # %% ../../nbs/monitor/alerts.ipynb #b823fd2a
@@ -229,19 +213,19 @@ def fingerprint(*parts: object) -> str:  # 12 hexadecimal digits
     return hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=6).hexdigest()
 
 
-def _told(
-    group: Group, checks: Mapping[str, Check], owners: Mapping[str, str], evidence: str, many: bool
-) -> dict[str, Any]:
+def _told(group: Group, scene: "Scene", *, many: bool, silent: Iterable[str] = ()) -> dict[str, Any]:
     "What an alert says of a group."
-    root, check = group[0], checks[group[0].check]
-    cause = root.check if many else root.cause
+    root, check = group.root, scene.checks[group.root.check]
+    cause = root.check if many or check.together else root.cause
     amounts = [
-        each.details["money_per_week"] for each in group if each.details.get("money_per_week") is not None
+        each.details["money_per_week"]
+        for each in group.readings
+        if each.details.get("money_per_week") is not None
     ]
     return {
-        "cause": cause, "severity": SEVERITIES[any(checks[each.check].critical for each in group)],
-        "title": title_of(group, check), "sentence": sentence_of(group), "remedy": check.remedy,
-        "owner": owners.get(check.role, check.role), "evidence": f"{evidence}#{cause}",
+        "cause": cause, "severity": SEVERITIES[any(scene.checks[each.check].critical for each in group.readings)],
+        "title": title_of(group, check), "sentence": sentence_of(group, scene.checks, silent), "remedy": check.remedy,
+        "owner": scene.owners.get(check.role, check.role), "evidence": f"{scene.evidence}#{cause}",
         "money_per_week": max(amounts, default=None),
     }  # fmt: skip
 
@@ -258,6 +242,7 @@ class Scene:
     evidence: str = "reports/monitor.json"  # path or address of the report
     live: frozenset[str] = frozenset()  # other releases that answer now, and are looked at by themselves
     at: datetime | None = None  # when something is resolved; the period's end when omitted
+    made: Made = field(default_factory=dict)  # by feature: the columns that it is made of
 
     def owns(self, alert: Alert) -> bool:
         "Whether an alert is about this release, or about one that is gone."
@@ -273,77 +258,183 @@ def alerts_from(
     "What a period changes: alerts that begin, go on and end."
     known = [each for each in known if scene.owns(each)]
     current = [each for each in known if each.going_on and each.last_seen <= scene.period]
-    told = {
-        cause
-        for each in known
-        if each not in current and each.last_seen >= scene.period
-        for cause in each.shows
-    }
-    alarms = [each for each in readings if each.status == "alarm" and each.cause not in told]
-    homes, loose = _at_home(by_subject(alarms, scene.checks), current)
-    begun = sorted(by_root(loose, scene.checks), key=lambda each: nearness(scene.checks, each[0]))
+    others = [each for each in known if each not in current and each.last_seen >= scene.period]
+    late, groups = _known_since(explained(readings, scene.checks, scene.made), others, current, scene)
+    homes, loose = _at_home(groups, current, readings, scene)
+    begun = sorted(
+        by_root(loose, scene.checks, scene.made), key=lambda each: nearness(scene.checks, each.root)
+    )
     opened = tuple(_opened(group, scene) for group in begun)
-    after = [(each, _gone_on(each, homes.get(each.alert, ()), readings, scene)) for each in current]
+    taken = {name: "" for group in loose for name in group.names} | {
+        name: home for home, some in (*homes.items(), *late.items()) for each in some for name in each.names
+    }
+    after = [(each, _gone_on(each, homes.get(each.alert, []), taken, readings, scene)) for each in current]
+    after += [(each, _told_late(each, late[each.alert], scene)) for each in others if each.alert in late]
     changed = [(before, now) for before, now in after if now != before]
+    resolved = tuple(now for before, now in changed if before.going_on and not now.going_on)
     worse = tuple(
         now for before, now in changed if now.going_on and now.severity == "critical" != before.severity
     )
-    seen = tuple(now for _, now in changed if now.going_on and now not in worse)
-    return Changes(opened, worse, seen, tuple(now for _, now in changed if not now.going_on))
+    seen = tuple(now for _, now in changed if now not in (*worse, *resolved))
+    return Changes(opened, worse, seen, resolved)
 
 
 # %% ../../nbs/monitor/alerts.ipynb #1bca59ad
-def _at_home(groups: Iterable[Group], current: Sequence[Alert]) -> tuple[dict[str, Group], list[Group]]:
+Homes = dict[str, list[Group]]  # by alert
+
+
+def _at_home(
+    groups: Iterable[Group], current: Sequence[Alert], readings: Sequence[Reading], scene: Scene
+) -> tuple[Homes, list[Group]]:
     "Groups by the alert that they belong to, and those that belong to none."
-    homes: dict[str, Group] = {}
-    loose: list[Group] = []
-    shown = {cause for each in current for cause in each.shows}
+    homes, loose = {}, []
+    unsure = {
+        each.alert
+        for each in current
+        if any(status_of(cause, readings) == "unknown" for cause in each.causes)
+    }
+    unsure |= {each.alert for each in current if each.last_seen == scene.period}
     for group in groups:
-        causes = {each.cause for each in group}
-        mine = [each for each in current if causes & {*each.shows}] or [
-            each for each in current if each.cause == group[0].check
+        fits = [
+            (rank, each.first_seen, each.alert)
+            for each in current
+            if (rank := _fits(each, group, each.alert in unsure)) is not None
         ]
-        if not mine:
+        if fits:
+            homes.setdefault(min(fits)[-1], []).append(group)
+        else:
             loose.append(group)
-            continue
-        first = min(mine, key=lambda each: (each.first_seen, each.alert))
-        homes[first.alert] = (
-            *homes.get(first.alert, ()),
-            *(each for each in group if each.cause not in shown),
-        )
     return homes, loose
 
 
+def _fits(alert: Alert, group: Group, unsure: bool) -> int | None:  # the smaller the better
+    "How well a cause belongs to an alert; None where it does not."
+    root = group.root
+    if root.cause in alert.causes:
+        return 0
+    if alert.cause == root.check:
+        return 1
+    if group.names & {*alert.causes}:
+        return 2
+    return 3 if unsure and root.cause in alert.shows else None
+
+
+# %% ../../nbs/monitor/alerts.ipynb #b56722d6
+def _known_since(
+    groups: Iterable[Group], others: Sequence[Alert], current: Sequence[Alert], scene: Scene
+) -> tuple[Homes, list[Group]]:
+    "Groups of which an alert tells that was seen since, by alert; and those that are left, without what is told."
+    shown = {cause for each in current for cause in each.shows}
+    told = {cause: each for each in others for cause in each.shows if cause not in shown}
+    late: Homes = {}
+    left: list[Group] = []
+    for group in groups:
+        alert = told.get(group.root.cause)
+        if alert and alert.first_seen <= scene.period and (alert.going_on or alert.changed_by == "monitor"):
+            late.setdefault(alert.alert, []).append(group)
+        elif group.names & {*told}:
+            left += explained(
+                [each for each in group.readings if each.cause not in told], scene.checks, scene.made
+            )
+        else:
+            left.append(group)
+    return late, left
+
+
+def _told_late(alert: Alert, groups: Sequence[Group], scene: Scene) -> Alert:
+    "An alert with what followed from its cause in an earlier period."
+    new = sorted_by(
+        scene.checks, (each for group in groups for each in group.readings if each.cause not in alert.shows)
+    )
+    if not new:
+        return alert
+    grave = any(scene.checks[each.check].critical for each in new)
+    said = f"{alert.sentence} As is known since, in the period up to {scene.period:%Y-%m-%d}: {' '.join(_effects(new, scene.checks))}"
+    return replace(
+        alert,
+        shows=(*alert.shows, *(each.cause for each in new)),
+        severity=SEVERITIES[grave or alert.severity == SEVERITIES[1]],
+        sentence=said,
+    )
+
+
+# %% ../../nbs/monitor/alerts.ipynb #6e303b52
 def _opened(group: Group, scene: Scene) -> Alert:
     "An alert that begins."
-    told = _told(group, scene.checks, scene.owners, scene.evidence, len(_subjects(group)) >= MANY)
+    told = _told(group, scene, many=len(_subjects(group.causes)) >= MANY)
     name = fingerprint(told["cause"], scene.release, scene.period.isoformat())
-    shows = tuple(dict.fromkeys(each.cause for each in group))
+    shows = tuple(dict.fromkeys(each.cause for each in group.readings))
     return Alert(
         name, shows=shows, release=scene.release, first_seen=scene.period, last_seen=scene.period, **told
     )
 
 
-def _gone_on(alert: Alert, group: Group, readings: Sequence[Reading], scene: Scene) -> Alert:
+def _gone_on(
+    alert: Alert, groups: Sequence[Group], taken: Mapping[str, str], readings: Sequence[Reading], scene: Scene
+) -> Alert:
     "A known alert after this period."
-    left = [each for each in alert.shows if status_of(each, readings) in KEEPS]
-    if not left and not group:
-        if alert.last_seen == scene.period:
-            return alert  # the same period again, with other readings: the next one decides
-        return replace(alert, state="resolved", changed_by="monitor", changed_at=scene.at or scene.period)
-    beyond_limit = {
-        each.cause: each for each in readings if each.cause in left and each.status in ("alarm", "watch")
-    }
-    showing = _sorted({each.cause: each for each in (*beyond_limit.values(), *group)}.values(), scene.checks)
-    if not showing:
-        return replace(alert, shows=tuple(left))
-    many = len(_subjects(showing)) >= MANY or "/" not in alert.cause
-    told = _told(showing, scene.checks, scene.owners, scene.evidence, many)
-    told["severity"] = max(alert.severity, told["severity"], key=SEVERITIES.index)
-    shows = tuple(dict.fromkeys([*(each.cause for each in showing), *left]))
+    mine = {name for each in groups for name in each.names}
+    left = [
+        each
+        for each in alert.shows
+        if each not in mine and each not in taken and status_of(each, readings) in KEEPS
+    ]
+    if not groups and not {*left} & {*alert.causes}:
+        return _over(alert, taken, scene)
+    seen = {each.cause: each for each in readings if each.cause in left and each.status in BEYOND}
+    silent = [each for each in left if each not in seen]
+    whole = _whole(alert, groups, [*seen.values()], silent, scene)
     more = int(scene.period > alert.last_seen)
+    if whole is None:  # its cause is unknown now
+        effects = [each.cause for group in groups for each in group.readings]
+        grave = any(scene.checks[each.check].critical for group in groups for each in group.readings)
+        again = (
+            {
+                "last_seen": scene.period,
+                "seen": alert.seen + more,
+                "severity": SEVERITIES[grave or alert.severity == SEVERITIES[1]],
+            }
+            if groups
+            else {}
+        )
+        return replace(alert, shows=tuple(dict.fromkeys([*silent, *seen, *effects])), **again)
+    many = len(_subjects(whole.causes)) >= MANY or alert.cause == whole.root.check
+    told = _told(whole, scene, many=many, silent=silent)
+    told["severity"] = max(alert.severity, told["severity"], key=SEVERITIES.index)
+    shows = tuple(dict.fromkeys([*(each.cause for each in whole.readings), *silent]))
     return replace(
         alert, shows=shows, release=scene.release, last_seen=scene.period, seen=alert.seen + more, **told
+    )
+
+
+def _whole(
+    alert: Alert, groups: Sequence[Group], watched: Sequence[Reading], silent: Iterable[str], scene: Scene
+) -> Group | None:
+    "All that an alert shows in a period as one cause and what follows; None while nothing can be said of its cause."
+    mine = check_of(alert.cause)
+    about = [each.root for each in groups if each.root.check == mine or each.names & {*alert.causes}]
+    about = about or [each for each in watched if each.check == mine]
+    if not about and not {*silent} & {*alert.causes}:
+        about = [each.root for each in groups]
+    if not about:
+        return None
+    root = min(about, key=lambda each: nearness(scene.checks, each))
+    known = {each.cause: each for each in (*watched, *(one for each in groups for one in each.readings))}
+    whole = sorted_by(scene.checks, known.values())
+    return Group(
+        tuple(each for each in whole if each.check == root.check),
+        tuple(each for each in whole if each.check != root.check),
+    )
+
+
+def _over(alert: Alert, taken: Mapping[str, str], scene: Scene) -> Alert:
+    "An alert whose cause is fine, or is told by another one."
+    by = next((taken[each] for each in alert.causes if taken.get(each)), "")
+    if alert.last_seen == scene.period and not by:
+        return alert  # the same period again, with other readings: the next one decides
+    note = f"it follows from what alert {by} is about" if by else alert.note
+    return replace(
+        alert, state="resolved", changed_by="monitor", changed_at=scene.at or scene.period, note=note
     )
 
 

@@ -6,7 +6,7 @@
 __all__ = ["REPORTS", "WORST", "Present", "installed", "present_in", "Asked", "each_of"]
 
 # %% ../../nbs/monitor/asking.ipynb #d7baef57
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -144,7 +144,7 @@ class Asked:
 
 
 # %% ../../nbs/monitor/asking.ipynb #fe9a4bf2
-WORST = 8  # subjects that are told apart; the others are counted
+WORST = 8  # subjects that are told apart; the others are named
 
 
 def each_of(
@@ -193,8 +193,13 @@ def each_of(
             count=count,
             minimum=least,
             subject=each,
-            details={**details.get(each, {}), "broken": len(broken)},
+            details=_with_all(details.get(each, {}), broken, each),
             **rest,
         )
         for each in broken[:WORST]
     ]
+
+
+def _with_all(details: Mapping[str, Any], broken: Sequence[str], subject: str) -> dict[str, Any]:
+    "The details of a subject; of the worst one, with the names of all that are broken."
+    return {**details, "broken": len(broken)} | ({"all": [*broken]} if subject == broken[0] else {})

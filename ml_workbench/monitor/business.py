@@ -21,7 +21,7 @@ from typing import Any
 
 from ..plan.charter import MONTH, Charter, money
 from .asking import Asked
-from .checks import Check, Reading
+from .checks import FEEDS, Check, Reading
 from .reading import Material
 
 RUNBOOK = "deploy/OPERATIONS.md#the-programme-is-off-its-plan"
@@ -36,6 +36,7 @@ CHECKS = (
         critical=True,
         periods=2,
         unit="share of capacity",
+        rests_on=("invariants.rows", "numbers", "drift.listed", *FEEDS),
     ),
     Check(
         "business.cost",
@@ -55,6 +56,13 @@ CHECKS = (
         least=True,
         critical=True,
         unit="money a week",
+        rests_on=(
+            "quality.base_rate",
+            "quality.auc",
+            "quality.calibration",
+            "quality.money",
+            "business.offers",
+        ),
     ),
     Check(
         "business.guardrails",

@@ -45,6 +45,7 @@ CHECKS = (
         "service",
         f"Release again from this lock, or bring the old one back: {RUNBOOK}",
         unit="packages",
+        rests_on=("dependencies.packages",),
     ),
     Check(
         "dependencies.schema",

@@ -26,7 +26,7 @@ from typing import Any
 from ..estimators.divergence import by_chance
 from ..plan.errors import MonitorError
 from ..release.reference import Apart, Categories, Numbers, apart
-from .checks import Check, Reading, held
+from .checks import FEEDS, INPUTS, Check, Reading, held
 from .summaries import Counted, Scale, Summary, once, scale_of, together
 
 # %% ../../nbs/monitor/drift.ipynb #2369e5bb
@@ -36,19 +36,19 @@ ROOM = 1.5  # times what single weeks of the test slice were away
 CHECKS = (
     Check(
         "drift.feature", "Each feature is distributed as when the model was judged", 0.15, "data",
-        "Look at the feature's source first: a unit, a join, a default value. If the world has changed, see whether scores moved with it.", periods=2, unit="PSI",
+        "Look at the feature's source first: a unit, a join, a default value. If the world has changed, see whether scores moved with it.", periods=2, unit="PSI", about="feature", rests_on=("drift.features", "invariants.rows", *FEEDS),
     ),
     Check(
         "drift.features", "Hardly any feature has drifted", 0.05, "data",
-        "Find what the features that moved have in common: a table, a window, a date. Mend the source, or plan a retraining.", critical=True, periods=2, unit="share",
+        "Find what the features that moved have in common: a table, a window, a date. Mend the source, or plan a retraining.", critical=True, periods=2, unit="share", about="feature", rests_on=("skew.features", "invariants.rows", *INPUTS, *FEEDS),
     ),
     Check(
         "drift.scores", "Scores are distributed as when the model was judged", 0.1, "model",
-        "See which features cause the shift; if none of them is broken, compare with outcomes as soon as they mature.", critical=True, periods=2, unit="PSI",
+        "See which features cause the shift; if none of them is broken, compare with outcomes as soon as they mature.", critical=True, periods=2, unit="PSI", rests_on=("drift.features", "skew.features", "numbers", "invariants.rows", *INPUTS, *FEEDS),
     ),
     Check(
         "drift.listed", "As many are listed as when the model was judged", 0.5, "model",
-        "Look at scores, capacity and cool-down: too few lists waste the budget's reach, too many its money.", periods=2, unit="relative",
+        "Look at scores, capacity and cool-down: too few lists waste the budget's reach, too many its money.", periods=2, unit="relative", about="policy", rests_on=("drift.scores", "drift.features", "numbers", "invariants.rows"),
     ),
 )  # fmt: skip
 
@@ -225,7 +225,7 @@ def feature_drift(
             )
     moved.sort(key=lambda each: (-each.value / each.limit, each.subject))
     details = {
-        "drifted": [each.subject for each in moved],
+        "all": [each.subject for each in moved],
         "against": baseline.name,
         "features": every,
         **({"counted": dict(counted)} if counted else {}),

@@ -150,7 +150,7 @@ def say(
 
 def facts(alert: Alert) -> dict[str, object]:
     "An alert for a line, or for a program."
-    told = alert.as_row() | {"shows": [*alert.shows]}
+    told = alert.as_row() | {"shows": [*alert.shows], "effects": [*alert.effects]}
     return {
         name: f"{value:%Y-%m-%dT%H:%M:%S}" if isinstance(value, datetime) else value
         for name, value in told.items()

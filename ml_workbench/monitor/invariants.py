@@ -31,7 +31,7 @@ import numpy as np
 
 from ..release.reference import Categories, Numbers
 from .asking import Asked, each_of
-from .checks import Check, Reading
+from .checks import FEEDS, Check, Reading
 from .reading import Inputs, Material
 
 RUNBOOK = "deploy/OPERATIONS.md#inputs-are-not-as-in-training"
@@ -45,13 +45,59 @@ CHECKS = (
         f"Look whether the batch ran whole and the service was reached: {RUNBOOK}",
         critical=True,
         unit="share",
+        rests_on=("dependencies.schema", *FEEDS),
     ),
-    Check("invariants.nulls", "Columns are as complete as in training", 0.05, "data", ASK, unit="share"),
-    Check("invariants.infinite", "Columns hold finite numbers", 0, "data", ASK, critical=True, unit="share"),
-    Check("invariants.range", "Numbers lie where they lay in training", 0.25, "data", ASK, unit="share"),
-    Check("invariants.unseen", "Categories are those of training", 0.02, "data", ASK, unit="share"),
     Check(
-        "invariants.constant", "Columns that varied still vary", 0, "data", ASK, critical=True, unit="columns"
+        "invariants.nulls",
+        "Columns are as complete as in training",
+        0.05,
+        "data",
+        ASK,
+        unit="share",
+        about="feature",
+        rests_on=("dependencies.schema", *FEEDS),
+    ),
+    Check(
+        "invariants.infinite",
+        "Columns hold finite numbers",
+        0,
+        "data",
+        ASK,
+        critical=True,
+        unit="share",
+        about="feature",
+        rests_on=("dependencies.schema",),
+    ),
+    Check(
+        "invariants.range",
+        "Numbers lie where they lay in training",
+        0.25,
+        "data",
+        ASK,
+        unit="share",
+        about="feature",
+        rests_on=("dependencies.schema",),
+    ),
+    Check(
+        "invariants.unseen",
+        "Categories are those of training",
+        0.02,
+        "data",
+        ASK,
+        unit="share",
+        about="feature",
+        rests_on=("dependencies.schema",),
+    ),
+    Check(
+        "invariants.constant",
+        "Columns that varied still vary",
+        0,
+        "data",
+        ASK,
+        critical=True,
+        unit="columns",
+        about="feature",
+        rests_on=("dependencies.schema", *FEEDS),
     ),
     Check(
         "invariants.columns",
@@ -61,6 +107,8 @@ CHECKS = (
         ASK,
         critical=True,
         unit="columns",
+        about="feature",
+        rests_on=("dependencies.schema", "dependencies.declaration"),
     ),
     Check(
         "invariants.scale",
@@ -70,6 +118,8 @@ CHECKS = (
         f"Ask for the unit of the column (cents for dollars?): {RUNBOOK}",
         critical=True,
         unit="times",
+        about="feature",
+        rests_on=("dependencies.schema",),
     ),
     Check(
         "invariants.clock",
@@ -212,6 +262,11 @@ def column_readings(
         for name, each in numbers.items()
     }
     unseen = excess("unseen", columns, reference)
+    never = {
+        name: {"new": True}
+        for name in columns
+        if not any(_bad(each, "nulls") for each in _parts(reference["features"][name]))
+    }
     odd = {name: 1.0 for name in (*inputs.removed, *inputs.added, *inputs.retyped)}
     fate = {name: what for what in ("removed", "added", "retyped") for name in getattr(inputs, what)}
     return [
@@ -223,6 +278,7 @@ def column_readings(
             f"{whole} are no emptier than in training",
             count=rows,
             shown=share,
+            details=never,
         ),
         *each_of(
             asked,

@@ -23,7 +23,7 @@ import numpy as np
 from ..model.session import MODEL
 from ..release.bundle import FOLDER
 from .asking import Asked
-from .checks import Check, Reading
+from .checks import FEEDS, INPUTS, Check, Reading
 from .reading import Material
 
 RUNBOOK = "deploy/OPERATIONS.md#numbers-that-are-none"
@@ -36,6 +36,7 @@ CHECKS = (
         f"Pause the model or roll it back, and score its golden rows (`ml-workbench release verify`): {RUNBOOK}",
         critical=True,
         unit="share",
+        rests_on=INPUTS,
     ),
     Check(
         "numbers.saturated",
@@ -44,6 +45,7 @@ CHECKS = (
         "model",
         f"Look at what the units with such scores have in common: {RUNBOOK}",
         unit="share",
+        rests_on=INPUTS,
     ),
     Check(
         "numbers.alike",
@@ -53,6 +55,7 @@ CHECKS = (
         f"Look whether features reach the model: {RUNBOOK}",
         critical=True,
         unit="share",
+        rests_on=(*INPUTS, *FEEDS),
     ),
     Check(
         "numbers.weights",

@@ -6,12 +6,19 @@
 __all__ = [
     "RUNBOOK",
     "CHECKS",
-    "USUAL",
+    "BEFORE",
+    "FIRST",
+    "LITTLE",
     "RATIOS",
     "MOST",
     "Fared",
     "fared",
-    "split_lines",
+    "lines_in",
+    "Stretch",
+    "stretches_of",
+    "first_healthy",
+    "measure_of",
+    "release_in",
     "ratio_readings",
     "leak_of",
     "leak_readings",
@@ -21,14 +28,17 @@ __all__ = [
 
 # %% ../../nbs/monitor/performance.ipynb #5856c481
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
+import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from .asking import Asked
 from .checks import Check, Reading
@@ -43,6 +53,7 @@ CHECKS = (
         "service",
         f"Compare releases and machines (`ml-workbench history`), roll back what is slow: {RUNBOOK}",
         unit="times",
+        about="process",
     ),
     Check(
         "performance.tail",
@@ -51,6 +62,8 @@ CHECKS = (
         "service",
         f"Compare releases and machines (`ml-workbench history`), roll back what is slow: {RUNBOOK}",
         unit="times",
+        about="process",
+        rests_on=("performance.latency",),
     ),
     Check(
         "performance.throughput",
@@ -59,6 +72,7 @@ CHECKS = (
         "service",
         f"Look at the batch's log, and at what else the machine does: {RUNBOOK}",
         unit="times",
+        about="process",
     ),
     Check(
         "performance.footprint",
@@ -67,6 +81,8 @@ CHECKS = (
         "service",
         f"Restart the process, then look what it keeps: {RUNBOOK}",
         unit="times",
+        about="process",
+        rests_on=("performance.memory",),
     ),
     Check(
         "performance.memory",
@@ -75,6 +91,7 @@ CHECKS = (
         "service",
         f"Restart the process before it is stopped, then look what it keeps: {RUNBOOK}",
         unit="MB a day",
+        about="process",
     ),
     Check(
         "performance.failed",
@@ -109,18 +126,14 @@ class Fared:
     memory: float | None = None  # MB, the median of the processes' own largest
 
 
-def _middle(values: Sequence[float | None], share: float = 0.5) -> float | None:
-    "The median of what is there, or another quantile."
+def _middle(values: Sequence[float | None]) -> float | None:
+    "The median of what is there."
     there = [each for each in values if each is not None and math.isfinite(each)]
-    return float(np.quantile(there, share)) if there else None
-
-
-USUAL = 0.25  # quantile of earlier lines: what was slow for weeks is not what it used to be
+    return float(np.median(there)) if there else None
 
 
 def fared(
     lines: Sequence[Mapping[str, Any]],  # rows of table `operations`, of one kind
-    share: float = 0.5,  # quantile of the lines that speaks for all of them
 ) -> Fared:
     "Sum up some lines."
     decisions, largest = sum(each["decisions"] for each in lines), {}
@@ -129,44 +142,133 @@ def fared(
             largest[each["process"]] = max(each["memory_mb"], largest.get(each["process"], 0.0))
     busy = sum(each["seconds"] for each in lines if each["decisions"])
     return Fared(
-        len(lines), decisions, _middle([each["p50_ms"] for each in lines], share), _middle([each["p99_ms"] for each in lines], share),
-        1000 * busy / decisions if decisions else None, _middle(list(largest.values()), share),
+        len(lines), decisions, _middle([each["p50_ms"] for each in lines]), _middle([each["p99_ms"] for each in lines]),
+        1000 * busy / decisions if decisions else None, _middle([*largest.values()]),
     )  # fmt: skip
 
 
-def split_lines(
+def lines_in(
     operations: pa.Table,
-    start: datetime,  # of the period; lines before it are what it is compared with
-) -> dict[str, tuple[list[dict], list[dict]]]:  # by kind: before, in the period
-    "Lines by kind of process."
-    found: dict[str, tuple[list[dict], list[dict]]] = {}
-    for row in operations.to_pylist():
-        found.setdefault(row["kind"], ([], []))[row["at"] > start].append(row)
+    start: datetime,  # of the period
+) -> dict[str, list[dict[str, Any]]]:  # by kind
+    "The lines of a period by kind of process."
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in operations.filter(
+        pc.greater(operations["at"], pa.scalar(start, operations["at"].type))
+    ).to_pylist():
+        found.setdefault(row["kind"], []).append(row)
     return dict(sorted(found.items()))
+
+
+# %% ../../nbs/monitor/performance.ipynb #a46feedd
+class Stretch(NamedTuple):
+    "How the processes of one kind fared with one release in one earlier period."
+
+    release: str
+    ago: int  # periods; 1 for the one just before
+    fared: Fared
+
+
+BEFORE = """
+WITH lines AS (SELECT *, CAST(floor((epoch($start) - epoch("at")) / $seconds) AS INTEGER) + 1 AS ago FROM operations WHERE "at" <= $start),
+sizes AS (SELECT kind, release, ago, process, max(memory_mb) AS memory FROM lines GROUP BY ALL),
+sized AS (SELECT kind, release, ago, median(memory) AS memory FROM sizes GROUP BY ALL)
+SELECT kind, release, ago, count(*), CAST(sum(decisions) AS BIGINT), median(p50_ms) FILTER (WHERE isfinite(p50_ms)), median(p99_ms) FILTER (WHERE isfinite(p99_ms)),
+       1000 * sum(seconds) FILTER (WHERE decisions > 0) / nullif(sum(decisions), 0), any_value(memory)
+FROM lines JOIN sized USING (kind, release, ago) GROUP BY kind, release, ago ORDER BY kind, ago DESC, release
+"""
+
+
+def stretches_of(
+    operations: pa.Table,
+    start: datetime,  # of the period
+    days: float,  # length of a period
+) -> dict[str, list[Stretch]]:  # by kind, the oldest first
+    "What a period is compared with."
+    found: dict[str, list[Stretch]] = {}
+    with duckdb.connect() as connection:
+        connection.register("operations", operations)
+        for kind, release, ago, *figures in connection.execute(
+            BEFORE, {"start": start, "seconds": 86_400 * days}
+        ).fetchall():
+            found.setdefault(kind, []).append(Stretch(release, ago, Fared(*figures)))
+    return found
+
+
+# %% ../../nbs/monitor/performance.ipynb #08076ab3
+FIRST = 4  # healthy periods of a release, that say how fast it is
+LITTLE = 0.1  # of the decisions of the period: fewer are no measure
+
+
+def first_healthy(
+    figures: Iterable[float | None],  # period by period, the oldest first
+    limit: float,  # times larger than what is known so far
+    known: float | None = None,  # of the release before
+) -> float | None:  # None where no period was healthy
+    "The median of the first periods in which a figure was not beyond its limit."
+    healthy: list[float] = []
+    for figure in figures:
+        middle = _middle([*healthy, known])
+        if figure and len(healthy) < FIRST and (not middle or figure <= limit * middle):
+            healthy.append(figure)
+    return _middle(healthy)
+
+
+def measure_of(
+    stretches: Sequence[Stretch],  # of one kind, the oldest first
+    release: str,  # that is looked at
+    figure: str,  # a field of `Fared`
+    limit: float,
+    decisions: int,  # of the period
+) -> tuple[float | None, str]:  # and whose it is, for a reader
+    "What a figure is held against: the faster of a release's own beginning and that of the release before it."
+    fit = [each for each in stretches if each.fared.decisions >= LITTLE * decisions] or stretches
+    own = [each for each in fit if each.release == release]
+    began = max((each.ago for each in own), default=0)
+    others = [each for each in fit if each.release not in ("", release) and each.ago >= began]
+    last = min(others, key=lambda each: each.ago).release if others else None
+    then = first_healthy((getattr(each.fared, figure) for each in others if each.release == last), limit)
+    mine = first_healthy((getattr(each.fared, figure) for each in own), limit, then)
+    known = [
+        (value, whose)
+        for value, whose in ((mine, "in its first healthy periods"), (then, "with the release before"))
+        if value
+    ]
+    return min(known, default=(None, ""))
 
 
 # %% ../../nbs/monitor/performance.ipynb #c963c0d3
 RATIOS = (  # check, figure, what it is, of which kinds
-    ("performance.latency", "p50", "Half of the answers of the {kind} took at most {now:.3g} ms, against {then:.3g} before: times", ("service", "function")),
-    ("performance.tail", "p99", "99 of 100 answers of the {kind} took at most {now:.3g} ms, against {then:.3g} before: times", ("service", "function")),
-    ("performance.throughput", "seconds", "A thousand decisions took the {kind} {now:.3g} s, against {then:.3g} before: times", ("batch",)),
-    ("performance.footprint", "memory", "The {kind} held {now:.0f} MB, against {then:.0f} before: times", ("service", "shipper", "batch", "function")),
+    ("performance.latency", "p50", "Half of the answers of the {kind} took at most {now:.3g} ms, against {then:.3g} {whose}: times", ("service", "function")),
+    ("performance.tail", "p99", "99 of 100 answers of the {kind} took at most {now:.3g} ms, against {then:.3g} {whose}: times", ("service", "function")),
+    ("performance.throughput", "seconds", "A thousand decisions took the {kind} {now:.3g} s, against {then:.3g} {whose}: times", ("batch",)),
+    ("performance.footprint", "memory", "The {kind} held {now:.0f} MB, against {then:.0f} {whose}: times", ("service", "shipper", "batch", "function")),
 )  # fmt: skip
+
+
+def release_in(
+    lines: Iterable[Mapping[str, Any]],  # of a period
+) -> str:  # empty where nothing was decided
+    "The release that decided most."
+    counts: Counter[str] = Counter()
+    for each in lines:
+        counts[each["release"]] += each["decisions"] * bool(each["release"])
+    return counts.most_common(1)[0][0] if counts.total() else ""
 
 
 def ratio_readings(
     asked: Asked,
     kind: str,
-    before: Fared,
-    now: Fared,
+    before: Sequence[Stretch],  # of this kind, the oldest first
+    lines: Sequence[Mapping[str, Any]],  # of the period, of this kind
 ) -> list[Reading]:
     "Each figure against what it was."
-    found = []
+    now, release, found = fared(lines), release_in(lines), []
     for name, figure, said, kinds in RATIOS:
-        this, that = getattr(now, figure), getattr(before, figure)
+        this = getattr(now, figure)
         if kind not in kinds or this is None:
             continue
-        details = {"now": this, "before": that}
+        that, whose = measure_of(before, release, figure, asked.checks[name].limit, now.decisions)
         if not that:
             found.append(
                 asked.unknown(
@@ -176,19 +278,21 @@ def ratio_readings(
                     subject=kind,
                 )
             )
-        else:
-            found.append(
-                asked.held(
-                    name,
-                    this / that,
-                    said.format(kind=kind, now=this, then=that),
-                    count=now.lines,
-                    minimum=1,
-                    subject=kind,
-                    shown="{:.2f}".format,
-                    details=details,
-                )
+            continue
+        details = {"now": this, "before": that, "against": whose}
+        told = said.format(kind=kind, now=this, then=that, whose=whose)
+        found.append(
+            asked.held(
+                name,
+                this / that,
+                told,
+                count=now.lines,
+                minimum=1,
+                subject=kind,
+                shown="{:.2f}".format,
+                details=details,
             )
+        )
     return found
 
 
@@ -300,12 +404,11 @@ def readings(
     asked: Asked,
 ) -> list[Reading]:
     "How the processes fared."
-    kinds, found, here = split_lines(material.operations, material.start), [], []
-    for kind, (before, now) in kinds.items():
-        if now:
-            here += now
-            found += ratio_readings(asked, kind, fared(before, USUAL), fared(now))
-            found += leak_readings(asked, kind, now) if kind != "batch" else []
-    if not here:
+    kinds, found = lines_in(material.operations, material.start), []
+    if not kinds:
         return [asked.unknown("performance.latency", "no process wrote down how it fared")]
-    return [*found, *outcome_readings(asked, here)]
+    before = stretches_of(material.operations, material.start, material.period_days)
+    for kind, now in kinds.items():
+        found += ratio_readings(asked, kind, before.get(kind, ()), now)
+        found += leak_readings(asked, kind, now) if kind != "batch" else []
+    return [*found, *outcome_readings(asked, [each for now in kinds.values() for each in now])]

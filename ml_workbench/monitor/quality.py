@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = [
     "RUNBOOK",
+    "SHIFTS",
     "WORSE",
     "CHECKS",
     "LISTED",
-    "GROUPS",
+    "THIRDS",
     "EITHER",
     "NO_LABELS",
     "auc_draws",
@@ -19,6 +20,7 @@ __all__ = [
     "honesty_readings",
     "list_money",
     "money_reading",
+    "cuts_in",
     "groups_of",
     "group_reading",
     "outcome_reading",
@@ -29,7 +31,6 @@ __all__ = [
 # %% ../../nbs/monitor/quality.ipynb #cb23cf8c
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ from .losses import served_loss
 from .reading import RECENT, Material, label_of
 
 RUNBOOK = "deploy/OPERATIONS.md#predictions-have-become-worse"
+SHIFTS = ("drift.scores", "drift.features", "skew.features", "numbers")  # by way of the scores
 WORSE = f"Look at drift and invariants first; if the inputs are sound, ask whether a new model pays (`ml-workbench retrain --dry-run`): {RUNBOOK}"
 CHECKS = (
     Check(
@@ -62,6 +64,7 @@ CHECKS = (
         WORSE,
         critical=True,
         unit="AUC",
+        rests_on=("quality.base_rate", "quality.outcomes", "quality.expected_auc", *SHIFTS),
     ),
     Check(
         "quality.calibration",
@@ -70,6 +73,7 @@ CHECKS = (
         "model",
         WORSE,
         unit="share",
+        rests_on=("quality.base_rate", "quality.outcomes", "quality.auc", *SHIFTS),
     ),
     Check(
         "quality.base_rate",
@@ -78,19 +82,37 @@ CHECKS = (
         "model",
         WORSE,
         unit="share",
+        about="label",
+        rests_on=("quality.outcomes", "quality.expected_rate", "drift.features", "invariants.rows"),
     ),
     Check(
-        "quality.slices", "No group is ranked worse than its scores promise", 0.1, "model", WORSE, unit="AUC"
+        "quality.slices",
+        "No group is ranked worse than its scores promise",
+        0.1,
+        "model",
+        WORSE,
+        unit="AUC",
+        about="group",
+        rests_on=("quality.base_rate", "quality.auc", "quality.calibration", *SHIFTS),
     ),
     Check(
         "quality.money",
         "Its lists are worth what the evaluation said",
-        25,
+        0,
         "business",
         WORSE,
         critical=True,
         periods=RECENT,
         unit="money a week",
+        rests_on=(
+            "quality.base_rate",
+            "quality.auc",
+            "quality.calibration",
+            "quality.expected_money",
+            "drift.listed",
+            *SHIFTS,
+        ),
+        charter="minimum_lift_per_week",
     ),
     Check(
         "quality.expected_auc",
@@ -99,6 +121,7 @@ CHECKS = (
         "model",
         WORSE,
         unit="AUC",
+        rests_on=SHIFTS,
     ),
     Check(
         "quality.expected_rate",
@@ -107,15 +130,18 @@ CHECKS = (
         "model",
         WORSE,
         unit="share",
+        rests_on=SHIFTS,
     ),
     Check(
         "quality.expected_money",
         "It expects its lists to be worth what the evaluation said",
-        25,
+        0,
         "business",
         WORSE,
         periods=2,
         unit="money a week",
+        rests_on=("quality.expected_auc", "quality.expected_rate", "drift.listed", *SHIFTS),
+        charter="minimum_lift_per_week",
     ),
 )
 
@@ -379,33 +405,79 @@ def _ends(promised: Mapping[str, float]) -> Interval:
 
 
 # %% ../../nbs/monitor/quality.ipynb #40355db1
-GROUPS = 3  # into which a number is cut
+THIRDS = ("low", "middle", "high")  # parts into which a number is cut
 EITHER = 30  # units of a group that bore the label, and that did not
 
 
-def groups_of(
+def cuts_in(
     traits: pa.Table,  # unit, name, number, level: what was known when units were assigned
+    reference: Mapping[str, Any],  # of `reference_from`
+) -> dict[str, tuple[float, ...]]:  # by trait that is a number: where a part begins, but for the first
+    "Where numbers are cut: at thirds of the weeks that the release was judged on, or else of all who were assigned."
+    found, part = {}, list(reference["slices"])[-1]
+    for name in sorted(traits["name"].unique().to_pylist()):
+        column = traits.filter(pc.equal(traits["name"], name))["number"]
+        numbers = column.to_numpy(zero_copy_only=False).astype(np.float64)
+        numbers = numbers[np.isfinite(numbers)]
+        known = reference["features"].get(name, {})
+        if len(numbers) and len(known.get("edges", ())):
+            below, edges = (
+                np.cumsum(known[part].bins[:-1]),
+                np.asarray(known["edges"]),
+            )  # rows below each edge
+            places = np.searchsorted(below, known[part].finite * np.array([1, 2]) / 3)
+            found[name] = tuple(np.unique(edges[np.minimum(places, len(edges) - 1)]).tolist())
+        elif len(numbers):
+            found[name] = tuple(np.unique(np.quantile(numbers, [1 / 3, 2 / 3])).tolist())
+    return found
+
+
+def groups_of(
+    traits: pa.Table,  # as in `cuts_in`
     units: np.ndarray,  # names, sorted
+    cuts: Mapping[str, Sequence[float]],  # of `cuts_in`
 ) -> dict[str, np.ndarray]:  # 'name: level' → for each unit, whether it belongs to it
-    "Groups of units."
+    "Groups of units, under names that stay."
     found = {}
     for name in sorted(traits["name"].unique().to_pylist()):
         rows = traits.filter(pc.equal(traits["name"], name)).to_pydict()
         place = {unit: number for number, unit in enumerate(rows["unit"])}
-        where = np.array([place.get(unit, -1) for unit in units])
-        numbers = np.array([*rows["number"], None], dtype=np.float64)[where]
-        levels = np.array([*rows["level"], None], dtype=object)[where]
-        if np.isfinite(numbers).any():
-            cuts = np.unique(np.nanquantile(numbers, np.linspace(0, 1, GROUPS + 1)))
-            for low, high in pairwise(cuts.tolist()):
-                inside = (numbers >= low) & ((numbers < high) | (high == cuts[-1]) & (numbers <= high))
-                found[f"{name}: {low:.3g} to {high:.3g}"] = inside
+        where = np.array([place.get(unit, -1) for unit in units], dtype=np.int64)
+        if name in cuts:
+            numbers = np.array([*rows["number"], None], dtype=np.float64)[where]
+            part = np.searchsorted(cuts[name], numbers, side="right")
+            found |= {
+                f"{name}: {word}": (part == number) & np.isfinite(numbers)
+                for number, word in enumerate(_parts(cuts[name]))
+            }
         else:
+            levels = np.array([*rows["level"], None], dtype=object)[where]
             found |= {
                 f"{name}: {level}": levels == level
-                for level in sorted({each for each in levels if each is not None})
+                for level in sorted({each for each in rows["level"] if each is not None})
             }
     return found
+
+
+def _parts(cuts: Sequence[float]) -> tuple[str, ...]:
+    "What the parts are called; nothing for a number that is hardly ever another one."
+    return {0: (), 1: (THIRDS[0], THIRDS[-1])}.get(len(cuts), THIRDS)
+
+
+def _where(group: str, cuts: Mapping[str, Sequence[float]]) -> str:
+    "Where a part lies, for a reader; empty for a level."
+    name, _, word = group.rpartition(": ")
+    if name not in cuts:
+        return ""
+    place = _parts(cuts[name]).index(word)
+    low, high = [None, *cuts[name]][place], [*cuts[name], None][place]
+    return (
+        f" (below {high:.3g})"
+        if low is None
+        else f" (from {low:.3g} on)"
+        if high is None
+        else f" ({low:.3g} to {high:.3g})"
+    )
 
 
 def _witnesses(rows: Rows, mine: np.ndarray) -> int:
@@ -418,6 +490,7 @@ def group_reading(
     rows: Rows,
     chance: np.ndarray,  # of the label, per row
     groups: Mapping[str, np.ndarray],  # of `groups_of`
+    cuts: Mapping[str, Sequence[float]],  # of `cuts_in`
 ) -> Reading:
     "The group that is ranked worst against what its scores promise."
     lost, told, judged = {}, {}, {name: np.flatnonzero(inside[rows.unit]) for name, inside in groups.items()}
@@ -435,7 +508,7 @@ def group_reading(
         return asked.unknown("quality.slices", "no group is large enough to be judged", count=len(rows))
     worst = max(lost, key=lambda name: (lost[name], name))
     real, promised, count = told[worst]
-    said = f"Of {len(lost)} groups, {worst} is ranked worst: an AUC of {real['value']:.3f}, between {real['low']:.3f} and {real['high']:.3f}, where its scores promise {promised:.3f}; lost at the least"
+    said = f"Of {len(lost)} groups, {worst}{_where(worst, cuts)} is ranked worst: an AUC of {real['value']:.3f}, between {real['low']:.3f} and {real['high']:.3f}, where its scores promise {promised:.3f}; lost at the least"
     return asked.held(
         "quality.slices",
         lost[worst],
@@ -549,11 +622,9 @@ def readings(
     if len(rows) >= asked.minimum:
         found += honesty_readings(asked, rows, reference)
     if chance is not None and len(pooled):
-        found += [
-            group_reading(
-                asked, pooled, honest(pooled.score, reference), groups_of(material.traits, pooled.units)
-            )
-        ]
+        cuts = cuts_in(material.traits, reference)
+        groups = groups_of(material.traits, pooled.units, cuts)
+        found += [group_reading(asked, pooled, honest(pooled.score, reference), groups, cuts)]
     return [*found, money_reading(asked, pooled, promised["money"], material=material)]
 
 

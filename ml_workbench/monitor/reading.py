@@ -102,9 +102,12 @@ _SQL = {
     CLOCK: "TIMESTAMP",
 }
 _TIMES = {
-    "served": "as_of", "predictions": "as_of", "exposures": "as_of", "outcomes": "occurred_at", "operations": "at",
+    "served": "as_of",
+    "predictions": "as_of",
+    "exposures": "as_of",
+    "outcomes": "occurred_at",
     "batches": "as_of",
-}  # fmt: skip
+}  # of operations everything is read: how fast a release is, its first periods say
 
 
 def _columns(name: str) -> list[str]:

@@ -21,6 +21,7 @@ __all__ = [
     "answered",
     "asked_in",
     "looked_at",
+    "made_for",
     "hash_of",
     "known_until",
     "due",
@@ -65,12 +66,14 @@ from ..plan.errors import MonitorError, WorkbenchError
 from ..plan.files import read_json, rounded
 from ..plan.params import MonitorParams, load_params
 from ..plan.settings import Settings
+from ..release.declaration import DECLARATION
 from ..release.store import Store
 from ..serve.feeds import Seen, note, seen_in
 from ..serve.records import Records
 from . import business, dependencies, invariants, numeric, performance, quality, staleness, wiring
 from .alerts import Alert, Scene, after, alerts_from
 from .asking import Asked, Present, present_in
+from .causes import Made, made_of
 from .checks import MONITORS, STATUSES, Check, Reading, with_limits
 from .handling import facts, handle
 from .losses import Loss, loss_from, loss_of, unknown_loss
@@ -139,7 +142,11 @@ class Place:
     @property
     def checks(self) -> dict[str, Check]:
         "The checks by name, with the project's own limits."
-        return with_limits(CHECKS, self.params.limits)
+        return self.held_by(self.charter)
+
+    def held_by(self, charter: Charter | None) -> dict[str, Check]:
+        "The same, where a charter's figures are limits."
+        return with_limits(CHECKS, self.params.limits, charter)
 
 
 def place_of(
@@ -189,6 +196,7 @@ class Looked:
     business: Mapping[str, Any] = field(default_factory=dict)
     replayed: bool = False
     problem: str = ""  # what is not known of the release
+    made: Made = field(default_factory=dict)  # what features are made of, as the release declares it
 
 
 def in_a_row(
@@ -234,7 +242,7 @@ def asked_in(
     "What checks are told in a place; the charter is the project's, else the release's own."
     params, charter = place.params, place.charter or (released.terms.charter if released.terms else None)
     return Asked(
-        place.checks,
+        place.held_by(charter),
         charter,
         present,
         before,
@@ -264,8 +272,14 @@ def looked_at(
     )
     asked = asked_in(place, released, present, before)
     overdue = quality.outcome_reading(asked, material).value
+    limits = {name: each.limit for name, each in asked.checks.items()}
     inputs = fingerprint(
-        material, params.model_dump(), sorted(before.items()), _stamp(present), overdue and int(overdue)
+        material,
+        params.model_dump(),
+        limits,
+        sorted(before.items()),
+        _stamp(present),
+        overdue and int(overdue),
     )
     if inputs == known:
         return None
@@ -277,7 +291,16 @@ def looked_at(
         business.business_of(material, asked),
         material.replayed,
         released.problem,
+        made_for(released),
     )
+
+
+def made_for(
+    released: Released,
+) -> Made:  # of the features that it needs
+    "What the features of a release are made of."
+    declared = made_of(released.files.get(DECLARATION, b""))
+    return {name: declared[name] for name in sorted(released.needed & {*declared})}
 
 
 def _stamp(present: Present) -> list[Any]:
@@ -380,7 +403,7 @@ def scene_of(
     place: Place,
 ) -> Scene:
     "A period, as alerts see it."
-    return Scene(looked.end, looked.release, place.checks, vars(place.params.owners))
+    return Scene(looked.end, looked.release, place.checks, vars(place.params.owners), made=looked.made)
 
 
 def alerts_in(
@@ -424,25 +447,26 @@ def reading_json(
         "remedy": check.remedy,
         "unit": check.unit,
         "critical": check.critical,
+        "least": check.least,
     }
     return {**asdict(reading), **told}
 
 
-def _trend(looked: Sequence[Looked], monitor: str) -> list[list[Any]]:
-    "The course of the check that stands for a monitor: end of period, value, limit."
+def _trend(looked: Sequence[Looked], monitor: str, checks: Mapping[str, Check]) -> dict[str, Any]:
+    "The check that stands for a monitor, and its course: end of period, worst value, limit."
     for name in LEADS.get(monitor, ()):
-        course = []
+        worse, course = min if checks[name].least else max, []
         for each in looked:
             mine = [
                 reading for reading in each.readings if reading.check == name and reading.value is not None
             ]
             if mine:
                 course.append(
-                    [each.end.isoformat(sep=" "), max(reading.value for reading in mine), mine[0].limit]
+                    [each.end.isoformat(sep=" "), worse(reading.value for reading in mine), mine[0].limit]
                 )
         if course:
-            return course
-    return []
+            return {"trend_check": name, "trend": course}
+    return {"trend_check": "", "trend": []}
 
 
 def monitor_json(
@@ -468,7 +492,7 @@ def monitor_json(
     roles = [checks[each.check].role for each in about] or ["model"]
     return {
         "name": monitor, "title": MONITORS.get(monitor, monitor), "status": status, "sentence": sentence,
-        "owner": vars(place.params.owners)[max(dict.fromkeys(roles), key=roles.count)], "trend": _trend(looked, monitor),
+        "owner": vars(place.params.owners)[max(dict.fromkeys(roles), key=roles.count)], **_trend(looked, monitor, checks),
         "course": [worst(each.status for each in one.readings if each.monitor == monitor) for one in looked],
     }  # fmt: skip
 

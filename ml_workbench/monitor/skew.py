@@ -31,7 +31,7 @@ from ..database.rows import schema_of
 from ..database.tables import table_of
 from ..plan.errors import MonitorError
 from ..serve.records import AT_ONCE, Records, fetched
-from .checks import Check, Reading, held
+from .checks import FEEDS, INPUTS, Check, Reading, held
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 CHECKS = (
     Check(
         "skew.features", "Examples are served with the features that training would have computed", 0.001, "data",
-        "Compare the two values shown: another time zone, a stale online table, a default for what is missing. Serving must use the released declaration.", critical=True, unit="share",
+        "Compare the two values shown: another time zone, a stale online table, a default for what is missing. Serving must use the released declaration.", critical=True, unit="share", about="feature", rests_on=("dependencies.declaration", "dependencies.data", *FEEDS, "invariants.clock", *INPUTS),
     ),
     Check(
         "skew.feature", "Each feature is served as training would have computed it", 0.001, "data",
-        "Find who computes this feature when serving, and let it be computed from the declaration.", unit="share",
+        "Find who computes this feature when serving, and let it be computed from the declaration.", unit="share", about="feature", rests_on=("dependencies.declaration", "dependencies.data", *FEEDS, "invariants.clock", "skew.features"),
     ),
     Check(
         "skew.joined", "What was served can be found among the snapshots", 0.9, "data",
@@ -267,6 +267,7 @@ def skew_readings(
     details = {
         "examples": found.examples,
         "features": {name: found.features[name] for name in found.skewed},
+        "all": [*found.skewed],
         "missing": [*found.missing],
     }
     readings = [

@@ -46,10 +46,12 @@ CHECKS = (
     Check(
         "staleness.curve",
         "Its age costs less than a new model must bring",
-        25,
+        0,
         "model",
         f"Ask whether a new one pays: `ml-workbench retrain --dry-run`. {RUNBOOK}",
         unit="money a week",
+        rests_on=("staleness.model",),
+        charter="minimum_lift_per_week",
     ),
     Check(
         "staleness.release",
@@ -58,6 +60,7 @@ CHECKS = (
         "model",
         f"Release again from a run on fresh data: {RUNBOOK}",
         unit="days",
+        rests_on=("staleness.model",),
     ),
     Check(
         "staleness.stages",
@@ -66,6 +69,8 @@ CHECKS = (
         "data",
         f"Run the pipeline on fresh data: {RUNBOOK}",
         unit="days",
+        about="stage",
+        rests_on=("staleness.model",),
     ),
     Check(
         "staleness.online",
@@ -84,6 +89,9 @@ CHECKS = (
         f"Ask the owner of the table why nothing came; a list of old features costs money: {RUNBOOK}",
         critical=True,
         unit="days",
+        about="table",
+        rests_on=("staleness.arrival", "dependencies.schema"),
+        together=True,
     ),
     Check(
         "staleness.arrival",
@@ -92,6 +100,8 @@ CHECKS = (
         "data",
         f"Ask the owner of the table why it came late, or draw up lists later: {RUNBOOK}",
         unit="days",
+        about="table",
+        together=True,
     ),
 )
 
@@ -176,9 +186,13 @@ def _curve_reading(
 ) -> Reading:
     "What the model's age costs; broken only where even the low end is too much."
     cost = None if weeks is None else cost_of_age(curve, weeks)
-    if cost is None:
-        return asked.unknown("staleness.curve", "no curve says what an age costs", estimate=True)
-    currency = asked.charter.currency if asked.charter else "USD"
+    if cost is None or asked.charter is None:
+        return asked.unknown(
+            "staleness.curve",
+            "no curve says what an age costs" if cost is None else "no charter says what a model must bring",
+            estimate=True,
+        )
+    currency = asked.charter.currency
     told = {name: money(cost[name], currency, sign=True) for name in ("value", "low", "high")}
     beyond = (
         f" (as measured at {cost['reaches']:g}; older was not measured)" if weeks > cost["reaches"] else ""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..monitor.alerts import check_of, in_short
 from .story import day
 
 
@@ -32,6 +33,7 @@ class Case:
     seen: int  # periods
     state: str  # open, acknowledged, resolved
     answered: str = ""  # who said what to it
+    with_it: str = ""  # what follows from it, check by check
 
     @property
     def often(self) -> str:
@@ -42,7 +44,7 @@ class Case:
 
 
 def _shows(row: Mapping[str, Any]) -> list[str]:
-    "Every cause that an alert shows as."
+    "Every complaint that an alert gathers."
     shows = row.get("shows") or []
     return [row["cause"], *(json.loads(shows) if isinstance(shows, str) else shows)]
 
@@ -68,7 +70,13 @@ def case_of(
         last=day(str(row["last_seen"])),
         seen=int(row["seen"]),
         answered=answered,
+        with_it=_with_it(row),
     )
+
+
+def _with_it(row: Mapping[str, Any]) -> str:
+    "What follows from the cause of an alert."
+    return in_short(each for each in _shows(row) if check_of(each) != check_of(row["cause"]))
 
 
 # %% ../../nbs/page/cases.ipynb #b7ec9180

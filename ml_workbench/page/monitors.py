@@ -193,34 +193,13 @@ def amount(
     return f"{number} {unit}".strip().replace("-", "−", 1) if value < 0 else f"{number} {unit}".strip()
 
 
-def _least(mine: Sequence[Mapping[str, Any]]) -> bool:
-    "Whether the limit of a check is a least one, by what was said of its values."
-    known = [each for each in mine if each["value"] is not None and each["value"] != each["limit"]]
-    return any(
-        (each["value"] > each["limit"]) == (each["status"] == "fine")
-        for each in known
-        if each["status"] != "unknown"
-    )
-
-
 def _lead(raw: Mapping[str, Any], report: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    "The newest reading of the check whose course stands for a monitor: the one that went like it, a critical one first."
-    periods = {each["end"]: each["readings"] for each in report["periods"]}
-
-    def went(check: str) -> bool:
-        seen = [
-            [each["value"] for each in periods.get(end, ()) if each["check"] == check]
-            for end, _, _ in raw["trend"]
-        ]
-        return all(point in values for values, (_, point, _) in zip(seen, raw["trend"]))
-
-    mine = [
-        each
-        for each in report["periods"][-1]["readings"]
-        if each["monitor"] == raw["name"] and each["value"] is not None
-    ]
-    alike = [each for each in mine if each["limit"] == raw["trend"][-1][2] and went(each["check"])]
-    return min(alike, key=lambda each: not each["critical"], default=None)
+    "The newest reading of the check whose course stands for a monitor; None where no course is told."
+    readings = (each for period in reversed(report["periods"]) for each in period["readings"])
+    mine = (
+        each for each in readings if each["check"] == raw.get("trend_check") and each["value"] is not None
+    )
+    return next(mine, None)
 
 
 # %% ../../nbs/page/monitors.ipynb #f805998c
@@ -250,23 +229,10 @@ def trend_of(
         if each["monitor"] == raw["name"] and each["status"] == raw["status"] and each["value"] is not None
     ]
     ill = raw["status"] in ("alarm", "watch") and broken
-    lead = (
-        min(broken, key=lambda each: not each["critical"])
-        if ill
-        else _lead(raw, report)
-        if raw["trend"]
-        else None
-    )
+    lead = min(broken, key=lambda each: not each["critical"]) if ill else _lead(raw, report)
     if lead is None:
         return None
-    least = _least(
-        [
-            each
-            for period in report["periods"]
-            for each in period["readings"]
-            if each["check"] == lead["check"]
-        ]
-    )
+    least = bool(lead.get("least"))
     course = (
         _course(lead["check"], report, least=least)
         if ill

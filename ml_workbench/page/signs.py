@@ -233,6 +233,7 @@ def card(
         if case.answered
         else ""
     )
+    follows = f'<p class="mlw-small"><b>With it:</b> {escape(case.with_it)}</p>' if case.with_it else ""
     name = (
         f"Alert {escape(case.alert[:6])}, {escape(case.often)}"
         if case.alert
@@ -240,7 +241,7 @@ def card(
     )
     return (
         f'<article class="mlw-case mlw-is-{"alarm" if grave else "watch"}"><header>{kind}<h3>{explained(case.title)}</h3>{lost}</header>'
-        f"<p>{explained(case.sentence)}</p><p><b>What to do:</b> {_remedy(case.remedy)}</p>{taken}"
+        f"<p>{explained(case.sentence)}</p><p><b>What to do:</b> {_remedy(case.remedy)}</p>{follows}{taken}"
         f'<p class="mlw-small">{name}. {escape(case.owner)} answers for it. Evidence: {_evidence(case, page)}</p></article>'
     )
 

@@ -67,9 +67,12 @@ def told(
     alert: "Alert",
 ) -> str:  # lines
     "An alert for a reader."
+    from ml_workbench.monitor.alerts import in_short
+
     money = "" if alert.money_per_week is None else f", {alert.money_per_week:,.2f} a week"
     seen = f"{alert.seen} period{'s' * (alert.seen != 1)}, {alert.first_seen:%Y-%m-%d} to {alert.last_seen:%Y-%m-%d}"
     lines = [f"{alert.alert}  {alert.severity}, {alert.state}: {alert.title}", f"  {alert.sentence}"]
+    lines += [f"  with it: {in_short(alert.effects)}"] if alert.effects else []
     lines += [f"  {alert.owner}: {alert.remedy}", f"  {seen}{money}; {alert.evidence}"]
     if alert.changed_by:
         lines.append(f"  {alert.state} by {alert.changed_by}" + (f": {alert.note}" if alert.note else ""))

@@ -141,13 +141,19 @@ def told(
     going = [each for each in report["alerts"] if each["state"] != "resolved"]
     if going:
         lines += ["", f"{len(going)} alert{'s' * (len(going) > 1)}:"]
-        lines += [
-            f"  {each['severity']}: {each['title']}. {each['owner']}: {each['remedy']}" for each in going
-        ]
+        lines += [line for each in going for line in _alert_lines(each)]
     stake = report.get("at_stake") or {}
     return "\n".join(
         [*lines, *([f"\nAt stake: {stake['sentence']}"] if stake.get("value") is not None else [])]
     )
+
+
+def _alert_lines(row: dict[str, Any]) -> list[str]:
+    "An alert of a report: the cause, and what follows from it."
+    from ml_workbench.monitor.alerts import in_short
+
+    lines = [f"  {row['severity']}: {row['title']}. {row['owner']}: {row['remedy']}"]
+    return lines + ([f"    with it: {in_short(row['effects'])}"] if row.get("effects") else [])
 
 
 def ends_with(

@@ -20,6 +20,8 @@ from ml_workbench.data.tables import TABLES
 from ml_workbench.database.rows import as_rows
 from ml_workbench.experiment.faults import (
     FAULTS,
+    IN_SOURCE,
+    Fault,
     Origin,
     as_it_is,
     at_hand,
@@ -42,6 +44,7 @@ from ml_workbench.experiment.traces import WEEK, tables
 from ml_workbench.model.evaluation import policies_of, with_predictions
 from ml_workbench.model.snapshots import read_schema, read_slices, slice_of
 from ml_workbench.monitor import running
+from ml_workbench.monitor.alerts import Alert
 from ml_workbench.monitor.asking import Asked
 from ml_workbench.monitor.checks import Reading
 from ml_workbench.monitor.reading import Inputs, Material, keeping, material_of
@@ -128,16 +131,18 @@ class Project:
         return Origin(self.connection, at_hand(self.connection, declared))
 
     def faulty(self, name: str) -> Faulty:
-        "The weeks with a fault in them."
+        "The weeks with a fault in them, or with several, like 'nan+memory_leak'; what lies in the source first."
         if name not in self._faulty:
-            shown = planted(FAULTS[name], self.actual, self.schema, self.origin, seed=self.seed)
+            shown, outcomes = self.actual, self.happened
+            for each in _faults(name):
+                shown = planted(each, shown, self.schema, self.origin, seed=self.seed)
+                outcomes = planted_outcomes(each, outcomes, self.weeks, seed=self.seed)
             usual = self.actual.loc[shown.index, self.schema.usual_weekly_spend].to_numpy()
             rows = as_released(shown.reset_index(drop=True), self.scorers)
             ranked = policies_of(
                 rows, self.ladder, self.schema, self.charter, rank_by=self.params.evaluate.rank_by
             )
             policies = policies_by_name(self.experiment, ranked, proposed=self.proposed)
-            outcomes = planted_outcomes(FAULTS[name], self.happened, self.weeks, seed=self.seed)
             world = make_world(
                 rows,
                 outcomes,
@@ -166,8 +171,11 @@ class Project:
             faulty.world.week[np.flatnonzero(played.place[faulty.world.unit] >= 0)], minlength=len(self.weeks)
         )
         lines = operations(self.weeks, counts, release=self.about.terms, seed=seed)
-        lines = planted_operations(FAULTS[name], lines, self.weeks)
-        return Toss(faulty, played, found, lines, planted_feeds(FAULTS[name], self.known, self.weeks))
+        known = self.known
+        for each in _faults(name):
+            lines = planted_operations(each, lines, self.weeks)
+            known = planted_feeds(each, known, self.weeks)
+        return Toss(faulty, played, found, lines, known)
 
     def write(self, toss: Toss, folder: Path) -> Path:
         "A toss as the replay stage leaves it in data/replay, without the way through a database."
@@ -192,6 +200,11 @@ class Project:
         return about | {"started_at": start, "actor": REPLAY}
 
 
+def _faults(name: str) -> list[Fault]:
+    "Faults by name, those that lie in the source first."
+    return sorted((FAULTS[each] for each in name.split("+")), key=lambda each: each.name not in IN_SOURCE)
+
+
 # What monitoring says of it
 
 
@@ -206,6 +219,7 @@ class Watch:
         self.released = running.released_at(self.place, self.project.about.terms)
         self.present = running.present_in(self.place.root, self.released.versions, self.released.data)
         self.days = self.place.params.period_days
+        self.made = running.made_for(self.released)
         weeks = [pd.Timestamp(int(week + WEEK), unit="us") for week in self.project.weeks]
         self.ends = [week.to_pydatetime() for week in weeks]
 
@@ -231,6 +245,14 @@ class Watch:
             asked = Asked(self.place.checks, self.project.charter, self.present, before, *rest)
             found.append([one for each in modules for one in each.readings(material, asked)])
         return found
+
+    def alerts(self, found: Sequence[Sequence[Reading]]) -> tuple[Alert, ...]:
+        "What alerts there are after some periods."
+        looked = [
+            running.Looked(end, self.released.name, "", tuple(said), made=self.made)
+            for end, said in zip(self.ends, found, strict=False)
+        ]
+        return running.alerts_in(looked, self.place)
 
 
 def alarms(readings: Iterable[Reading]) -> set[str]:

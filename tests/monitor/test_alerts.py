@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ml_workbench.database.connections import address, connected, transaction
 from ml_workbench.database.schema import upgrade
 from ml_workbench.database.tables import table_of
-from ml_workbench.monitor.alerts import Changes, Scene, after, alerts_from, by_root, by_subject
+from ml_workbench.monitor.alerts import Changes, Scene, after, alerts_from
+from ml_workbench.monitor.causes import by_root, explained
 from ml_workbench.monitor.checks import Check, Reading
 from ml_workbench.monitor.handling import acknowledge, handle, read_alerts, resolve, say
 from ml_workbench.plan.errors import MonitorError
@@ -37,12 +38,41 @@ CHECKS = {
             "data",
             "Ask the source.",
             critical=True,
+            about="feature",
         ),
-        Check("skew.features", "What is served is what training computes", 0, "service", "Compare the two."),
-        Check("drift.features", "Features are distributed as in training", 0.2, "model", "Look upstream."),
+        Check(
+            "skew.features",
+            "What is served is what training computes",
+            0,
+            "service",
+            "Compare the two.",
+            about="feature",
+        ),
+        Check(
+            "drift.features",
+            "Features are distributed as in training",
+            0.2,
+            "model",
+            "Look upstream.",
+            about="feature",
+        ),
         Check("drift.score", "Scores are distributed as in training", 0.2, "model", "Look at the features."),
         Check(
-            "quality.slices", "Every slice is ranked as well as before", 0.1, "model", "Look at the slice."
+            "quality.auc",
+            "It ranks as well as before",
+            0.04,
+            "model",
+            "Look at the scores.",
+            critical=True,
+            rests_on=("drift.score",),
+        ),
+        Check(
+            "quality.slices",
+            "Every slice is ranked as well as before",
+            0.1,
+            "model",
+            "Look at the slice.",
+            about="group",
         ),
         Check("performance.latency", "Answers are as fast as before", 1.5, "service", "Profile it."),
     )
@@ -105,7 +135,8 @@ def test_a_broken_column_that_shows_as_nulls_skew_and_drift_is_one_alert_named_a
     readings = [seen(check, "spend") for check in ("drift.features", "skew.features", "invariants.nulls")]
     (alert,) = alerts_from(readings, [], scene()).opened
     assert alert.shows == ("invariants.nulls/spend", "skew.features/spend", "drift.features/spend")
-    assert "Also skew.features: skew.features spend is alarm." in alert.sentence
+    assert alert.causes == ("invariants.nulls/spend",) and alert.effects == alert.shows[1:]
+    assert alert.sentence.endswith("With it: skew.features spend is alarm. drift.features spend is alarm.")
 
 
 def test_a_warning_beside_a_critical_reading_is_critical():
@@ -147,7 +178,9 @@ def test_many_broken_columns_are_one_alert_although_each_shows_in_several_checks
     ]
     (alert,) = alerts_from(readings, [], scene()).opened
     assert alert.cause == "invariants.nulls" and len(alert.shows) == 8
-    assert alert.sentence.endswith("It shows as well in drift.features for 4 of them.")
+    assert len(alert.causes) == 4 and alert.sentence.endswith(
+        "With it: No longer so for 4: features are distributed as in training (f0, f1, f2, f3)."
+    )
 
 
 def test_a_reading_of_an_undeclared_check_is_a_mistake():
@@ -164,12 +197,10 @@ def test_a_reading_of_an_undeclared_check_is_a_mistake():
 )
 def test_every_alarm_is_in_exactly_one_group_whatever_their_order(pairs):
     readings = [seen(check, subject) for check, subject in pairs]
-    groups = by_root(by_subject(readings, CHECKS), CHECKS)
-    assert sorted(each.cause for group in groups for each in group) == sorted(each.cause for each in readings)
-    turned = by_root(by_subject(readings[::-1], CHECKS), CHECKS)
-    assert {frozenset(each.cause for each in group) for group in groups} == {
-        frozenset(each.cause for each in group) for group in turned
-    }
+    groups = by_root(explained(readings, CHECKS), CHECKS)
+    assert sorted(name for group in groups for name in group.names) == sorted(each.cause for each in readings)
+    turned = by_root(explained(readings[::-1], CHECKS), CHECKS)
+    assert {each.names for each in groups} == {each.names for each in turned}
 
 
 # As long as it lasts ---------------------------------------------------------------------------------------
@@ -202,16 +233,98 @@ def test_a_subject_that_the_check_no_longer_names_is_fine():
     assert alert.state == "open"
 
 
-def test_an_alert_is_over_only_when_everything_that_it_shows_as_is_fine():
+def test_an_alert_is_over_when_its_cause_is_and_what_stays_is_an_alert_of_its_own():
     both = [seen("invariants.nulls", "a"), seen("drift.features", "a")]
     half = [seen("invariants.nulls", "a", "fine"), seen("drift.features", "a")]
-    (alert,) = course(both, half)
-    assert (
-        alert.state == "open" and alert.shows == ("drift.features/a",) and alert.cause == "drift.features/a"
+    cause, effect = course(both, half)
+    assert (cause.cause, cause.state, cause.changed_by) == ("invariants.nulls/a", "resolved", "monitor")
+    assert (effect.cause, effect.state, effect.first_seen) == (
+        "drift.features/a",
+        "open",
+        FIRST + timedelta(weeks=1),
     )
-    assert alert.severity == "critical", "it does not become harmless, to get worse again a week later"
+    assert effect.severity == "warning", "the column was critical, its drift is not"
     fine = [replace(each, status="fine") for each in both]
-    assert [each.state for each in course(both, half, fine)] == ["resolved"]
+    assert [each.state for each in course(both, half, fine)] == ["resolved", "resolved"]
+
+
+def test_an_alert_of_which_half_of_the_causes_are_fine_goes_on_and_does_not_become_harmless():
+    many = [seen("invariants.nulls", name) for name in "abc"]
+    (alert,) = course(many, [many[0], *(replace(each, status="fine") for each in many[1:])])
+    assert (alert.state, alert.shows, alert.severity) == ("open", ("invariants.nulls/a",), "critical")
+
+
+def test_what_follows_from_something_unknown_stays_with_it():
+    both = [seen("invariants.nulls", "a"), seen("drift.features", "a")]
+    unsure = [seen("invariants.nulls", "", "unknown", None), seen("drift.features", "a")]
+    (alert,) = course(both, unsure)
+    assert alert.cause == "invariants.nulls/a" and alert.seen == 2
+    assert alert.shows == ("invariants.nulls/a", "drift.features/a")
+    (alert,) = course(both, unsure, [replace(each, status="unknown") for each in unsure])
+    assert (alert.state, alert.seen) == ("open", 2)
+
+
+def test_what_follows_may_make_an_alert_worse():
+    first = [seen("drift.score")]
+    known = course(first)
+    changes = alerts_from([*first, seen("quality.auc")], known, scene(1))
+    assert told(changes) == {"worse": ["drift.score"]} and changes.worse[0].effects == ("quality.auc",)
+    unsure = [seen("drift.score", "", "unknown", None), seen("quality.auc")]
+    (alert,) = course([*first, seen("quality.auc")], unsure)
+    assert alert.severity == "critical" and alert.effects == ("quality.auc",)
+
+
+def test_an_alert_that_turns_out_to_follow_from_another_one_ends_with_a_note():
+    known = course([seen("drift.score", status="fine"), seen("quality.auc")])
+    known = (*known, *course([seen("drift.score")], release="xgboost aa"))
+    assert [each.cause for each in known] == ["quality.auc", "drift.score"]
+    changes = alerts_from([seen("drift.score"), seen("quality.auc")], known, scene(1))
+    assert told(changes) == {"worse": ["drift.score"], "resolved": ["quality.auc"]}
+    assert changes.resolved[0].note == f"it follows from what alert {changes.worse[0].alert} is about"
+    known = after(known, changes)
+    assert alerts_from([seen("drift.score"), seen("quality.auc")], known, scene(1)).all == ()
+
+
+def test_a_watched_value_explains_an_alarm_and_gives_it_its_name():
+    (alert,) = course([seen("drift.score", status="watch"), seen("quality.auc")])
+    assert alert.shows == ("drift.score", "quality.auc") and alert.cause == "drift.score"
+
+
+def test_labels_that_come_late_add_to_the_alert_that_explains_them_also_when_it_is_over():
+    shifted, fine = seen("drift.score"), seen("drift.score", status="fine")
+    for weeks in ([shifted, shifted], [shifted, fine]):
+        known = course(*([each] for each in weeks))
+        changes = alerts_from([shifted, seen("quality.auc")], known, scene(0))
+        (alert,) = changes.all
+        assert alert.effects == ("quality.auc",) and alert.severity == "critical"
+        assert "As is known since, in the period up to 2017-11-20: quality.auc  is alarm." in alert.sentence
+        assert (alert.state, alert.last_seen) == (known[0].state, known[0].last_seen)
+        assert told(changes) == ({"worse": ["drift.score"]} if alert.going_on else {"seen": ["drift.score"]})
+        known = after(known, changes)
+        assert alerts_from([shifted, seen("quality.auc")], known, scene(0)).all == ()
+
+
+def test_what_a_person_called_over_does_not_hide_what_is_learnt_since():
+    (alert,) = course([seen("drift.score")])
+    over = replace(alert, state="resolved", changed_by="Ada", note="meant")
+    changes = alerts_from([seen("drift.score"), seen("quality.auc")], [over], scene(0))
+    assert told(changes) == {"opened": ["quality.auc"]}
+
+
+def test_the_same_period_with_labels_that_were_corrected_keeps_its_one_alert():
+    both = [seen("drift.score"), seen("quality.auc")]
+    known = course(both)
+    corrected = [seen("drift.score", status="fine"), seen("quality.auc")]
+    known = after(known, alerts_from(corrected, known, scene(0)))
+    assert [(each.cause, each.shows) for each in known] == [("quality.auc", ("quality.auc",))]
+    assert alerts_from(corrected, known, scene(0)).all == ()
+
+
+def test_what_was_seen_earlier_and_is_unknown_now_is_said():
+    first = [seen("drift.score"), seen("quality.auc")]
+    (alert,) = course(first, [seen("drift.score"), seen("quality.auc", "", "unknown", None)])
+    assert alert.effects == ("quality.auc",)
+    assert alert.sentence.endswith("Seen earlier, and nothing can be said now: quality.auc.")
 
 
 def test_what_returns_after_it_was_fine_is_another_alert():
@@ -290,19 +403,24 @@ STATUS = st.sampled_from(["fine", "watch", "alarm", "unknown"])
     st.lists(
         st.lists(
             st.tuples(
-                st.sampled_from(["invariants.nulls", "drift.features", "quality.slices"]),
-                st.sampled_from("abcd"),
+                st.sampled_from(
+                    [("invariants.nulls", each) for each in "abcd"]
+                    + [("drift.features", each) for each in "abcd"]
+                    + [("drift.score", ""), ("quality.auc", ""), ("quality.slices", "a")]
+                ),
                 STATUS,
             ),
-            unique_by=lambda each: each[:2],
+            unique_by=lambda each: each[0],
             max_size=8,
         ),
         max_size=6,
-    )
+    ),
+    st.lists(st.integers(0, 5), min_size=6, max_size=6),
 )
-def test_at_any_time_each_cause_is_in_one_open_alert_and_every_alarm_in_some(weeks):
+def test_at_any_time_each_cause_is_in_one_open_alert_and_every_alarm_in_some(weeks, back):
     known: tuple = ()
     for week, rows in enumerate(weeks):
+        rows = [(check, subject, status) for (check, subject), status in rows]
         readings = [seen(check, subject, status) for check, subject, status in rows]
         known = after(known, alerts_from(readings, known, scene(week)))
         assert alerts_from(readings, known, scene(week)).all == ()
@@ -310,6 +428,11 @@ def test_at_any_time_each_cause_is_in_one_open_alert_and_every_alarm_in_some(wee
         assert len(shown) == len(set(shown))
         assert {each.cause for each in readings if each.status == "alarm"} <= set(shown)
         assert not {each.cause for each in readings if each.status == "fine"} & set(shown)
+        assert all(each.causes for each in known), "an alert without a cause"
+        assert len({each.alert for each in known}) == len(known)
+        earlier = scene(max(0, week - back[week]))  # labels that came late
+        again = after(known, alerts_from(readings, known, earlier))
+        assert alerts_from(readings, again, earlier).all == (), "told twice"
 
 
 # In the table ----------------------------------------------------------------------------------------------
@@ -427,6 +550,7 @@ def test_an_unknown_or_ambiguous_name_is_told_with_what_there_is(engine):
 def test_every_change_is_a_line_on_standard_output(capsys):
     say(Log(), alerts_from([seen("drift.score"), seen("invariants.nulls", "a")], [], scene()))
     lines = capsys.readouterr().out.splitlines()
+    assert all('"effects": []' in each for each in lines)
     assert ['"level": "error"' in each for each in lines] == [True, False] and all(
         '"event": "alert opened"' in each for each in lines
     )

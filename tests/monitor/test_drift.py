@@ -102,7 +102,7 @@ def test_chance_alone_moves_a_feature_once_in_a_thousand_looks_and_wakes_nobody(
             week(seed, count), REFERENCE, NAMED, end=END, days=7, before={"drift.scores": 1}
         )
         assert not [each.sentence for each in found if each.status == "alarm"]
-        moved += len(found[0].details["drifted"])
+        moved += len(found[0].details["all"])
     assert moved <= 4, f"{moved} of 800"
 
 
@@ -137,8 +137,7 @@ def test_a_share_of_features_is_an_alarm_once_it_has_lasted() -> None:
         and {each.status for each in features} == {"watch"}
     )
     assert (
-        whole.details["drifted"] == [each.subject for each in features]
-        and len(whole.details["features"]) == 20
+        whole.details["all"] == [each.subject for each in features] and len(whole.details["features"]) == 20
     )
     lasted = feature_drift(week(**moved), REFERENCE, TEST, NAMED, before={"drift.features": 1})
     assert lasted[0].status == "alarm" and "10%" in lasted[0].sentence

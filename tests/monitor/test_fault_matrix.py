@@ -1,6 +1,7 @@
-"""Every fault that can be planted raises its own alarm within two periods; a replay without any raises none."""
+"""Every fault that can be planted raises its own alarm within two periods, and one alert that is named after it; a replay without any raises none."""
 
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from ml_workbench.experiment.faults import FAULTS
 from ml_workbench.monitor import dependencies, running
+from ml_workbench.monitor.alerts import check_of
 from tests.monitor.planted import Project, Resampling, Watch, alarms
 
 WITHIN = 2  # periods
@@ -49,14 +51,59 @@ def test_no_alarm_on_the_clean_replay(watch, clean) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PLANTED)
-def test_a_planted_fault_raises_its_own_alarm_within_two_periods(name, project, watch, tmp_path) -> None:
+def test_a_planted_fault_raises_its_own_alarm_within_two_periods_and_one_alert(
+    name, project, watch, tmp_path
+) -> None:
     fault = FAULTS[name]
     folder = project.write(project.toss(name), tmp_path)
-    looked = [alarms(readings) for readings in watch.looked(watch.materials(folder, fault.since + WITHIN))]
-    before, since = looked[: fault.since], looked[fault.since :]
+    looked = watch.looked(watch.materials(folder, fault.since + WITHIN))
+    heard = [alarms(readings) for readings in looked]
+    before, since = heard[: fault.since], heard[fault.since :]
     assert any({*fault.raises} <= found for found in since), (name, since)
     if name != "label_shift":  # labels of a list look four weeks ahead, into the time of the fault
         assert before == [set()] * fault.since
+    for periods in range(fault.since, len(looked)):
+        (alert,) = watch.alerts(looked[: periods + 1])
+        assert {check_of(each) for each in alert.causes} == {fault.raises[0]}
+        told = {check_of(each) for each in alert.shows}
+        assert alarms(looked[periods]) <= told, "an alarm of which no alert tells"
+    assert alert.state == "open" and alert.title.startswith("No longer so: ")
+
+
+TOGETHER = {  # faults at once, and what each is told as where the other one is there as well
+    "covariate_drift+nan": {"drift.features", "invariants.nulls"},
+    "label_shift+unit_change": {"quality.base_rate", "invariants.scale"},
+    "memory_leak+slow_model": {"performance.memory", "performance.latency"},
+    "nan+skewed_feature": {"invariants.nulls", "skew.feature"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", sorted(TOGETHER))
+def test_two_faults_at_once_are_two_alerts(names, project, watch, tmp_path) -> None:
+    folder = project.write(project.toss(names), tmp_path)
+    looked = watch.looked(watch.materials(folder, 1 + WITHIN))
+    alerts = watch.alerts(looked)
+    assert len(alerts) == 2
+    assert {check_of(each.cause) for each in alerts} == TOGETHER[names]
+    shown = {cause for each in alerts for cause in each.shows}
+    assert {each.cause for each in looked[-1] if each.status == "alarm"} <= shown
+
+
+@pytest.mark.slow
+def test_what_follows_from_a_fault_and_outlasts_it_is_an_alert_of_its_own(project, watch, tmp_path) -> None:
+    folder = project.write(project.toss("unit_change"), tmp_path)
+    *_, broken = watch.looked(watch.materials(folder, 1 + WITHIN))
+    mended = [
+        replace(each, subject="", status="fine", value=0.0, details={})
+        if each.monitor in ("invariants", "skew")
+        else each
+        for each in broken
+    ]
+    cents, drift = watch.alerts([broken, mended])
+    assert (cents.cause, cents.state) == ("invariants.scale", "resolved")
+    assert (drift.cause, drift.state) == ("drift.features", "open")
+    assert {each.cause for each in mended if each.status == "alarm"} == {*drift.shows}
 
 
 def _false_alarms(root: Path, folder: Path, numbers: range) -> list[tuple[int, int, list[str]]]:

@@ -12,12 +12,16 @@ from ml_workbench.database.rows import schema_of
 from ml_workbench.monitor.asking import Asked
 from ml_workbench.monitor.performance import (
     CHECKS,
+    FIRST,
     fared,
+    first_healthy,
     leak_of,
     leak_readings,
+    lines_in,
     outcome_readings,
     ratio_readings,
-    split_lines,
+    release_in,
+    stretches_of,
 )
 
 ASKED, START = Asked({each.name: each for each in CHECKS}), datetime(2024, 7, 22, 5)
@@ -33,12 +37,30 @@ def lines(days=7, *, p50=0.2, memory=lambda day: 200.0, kind="service", since=ST
     ]  # fmt: skip
 
 
-def against_before(kind="service", **rest):
-    before = lines(21, since=START - timedelta(days=21), kind=kind, seed=1)
+def table(*parts):
+    return pa.Table.from_pylist([one for each in parts for one in each], schema=schema_of("operations"))
+
+
+def against(before, now):
+    "What is said of some lines, by check."
+    kind = now[0]["kind"]
     return {
         each.check: each
-        for each in ratio_readings(ASKED, kind, fared(before), fared(lines(kind=kind, **rest)))
+        for each in ratio_readings(ASKED, kind, stretches_of(table(before), START, 7).get(kind, ()), now)
     }
+
+
+def against_before(kind="service", **rest):
+    return against(lines(21, since=START - timedelta(days=21), kind=kind, seed=1), lines(kind=kind, **rest))
+
+
+def course(*weeks):
+    "Lines of earlier weeks, the oldest first: release and speed of each."
+    return [
+        line
+        for ago, (release, p50) in enumerate(reversed(weeks), 1)
+        for line in lines(p50=p50, since=START - timedelta(weeks=ago), seed=ago, release=release)
+    ]
 
 
 def test_the_same_speed_and_size_are_fine():
@@ -56,20 +78,81 @@ def test_a_slow_model_a_slow_batch_and_a_large_process_are_alarms():
 
 
 def test_without_anything_earlier_nothing_is_claimed():
-    found = ratio_readings(ASKED, "service", fared([]), fared(lines()))
+    found = ratio_readings(ASKED, "service", (), lines())
     assert {each.status for each in found} == {"unknown"} and found[0].subject == "service"
 
 
 def test_lines_are_told_apart_by_kind_and_period():
-    table = pa.Table.from_pylist(
-        [*lines(1), *lines(1, kind="batch"), *lines(1, since=START - timedelta(days=9))],
-        schema=schema_of("operations"),
+    rows = table(lines(1), lines(1, kind="batch"), lines(1, since=START - timedelta(days=9)))
+    assert {kind: len(now) for kind, now in lines_in(rows, START).items()} == {"batch": 4, "service": 4}
+    before = stretches_of(rows, START, 7)
+    assert [(each.release, each.ago, each.fared.lines) for each in before["service"]] == [("r", 2, 4)]
+
+
+def test_earlier_periods_are_summed_up_as_the_present_one_is():
+    rows = lines(since=START - timedelta(days=7), memory=lambda day: 200 + day)
+    rows += lines(since=START - timedelta(days=7), process="host/2", seed=2)
+    rows[0] |= {"p50_ms": None, "p99_ms": float("nan"), "memory_mb": None, "decisions": 0}
+    (found,) = stretches_of(table(rows), START, 7)["service"]
+    assert found.fared == fared(rows) and found.ago == 1  # the last line ends where the period begins
+
+
+# What is slow for long -------------------------------------------------------------------------------------
+
+
+def test_a_release_that_is_slow_from_its_first_week_never_becomes_its_own_measure():
+    for weeks in (1, 4, 30):
+        found = against(course(*[("old", 0.2)] * 3, *[("new", 0.8)] * weeks), lines(p50=0.8, release="new"))
+        reading = found["performance.latency"]
+        assert reading.status == "alarm" and reading.value == pytest.approx(4, rel=0.05), weeks
+        assert reading.details["against"] == "with the release before"
+
+
+def test_a_release_that_became_slow_is_held_against_its_first_healthy_weeks_for_as_long_as_it_lives():
+    for weeks in (1, 4, 30):
+        found = against(course(("r", 0.2), *[("r", 0.8)] * weeks), lines(p50=0.8))["performance.latency"]
+        assert found.status == "alarm" and found.value == pytest.approx(4, rel=0.05), weeks
+        assert "in its first healthy periods" in found.sentence
+
+
+def test_a_release_that_creeps_is_not_carried_along_by_its_newest_weeks():
+    speeds = [0.2 * 1.1**week for week in range(12)]
+    found = against(course(*(("r", speed) for speed in speeds)), lines(p50=0.2 * 1.1**12))
+    assert found["performance.latency"].status == "alarm"
+
+
+def test_a_faster_release_is_the_measure_for_itself_and_for_the_next_one():
+    quick = course(*[("old", 0.4)] * 4, *[("quick", 0.1)] * 2)
+    found = against(quick, lines(p50=0.2, release="quick"))["performance.latency"]
+    assert found.status == "alarm" and found.details["against"] == "in its first healthy periods"
+    found = against(quick, lines(p50=0.2, release="next"))["performance.latency"]
+    assert found.status == "alarm" and found.details["before"] == pytest.approx(0.1, rel=0.05)
+
+
+def test_only_the_release_just_before_is_the_measure_and_not_one_of_long_ago():
+    found = against(
+        course(*[("first", 0.05)] * 4, *[("second", 0.2)] * 4, ("third", 0.2)), lines(release="third")
     )
-    found = split_lines(table, START)
-    assert {kind: (len(before), len(now)) for kind, (before, now) in found.items()} == {
-        "batch": (0, 4),
-        "service": (4, 4),
-    }
+    assert found["performance.latency"].status == "fine"
+
+
+def test_a_first_release_that_always_was_so_is_fine():
+    assert against(course(*[("r", 0.8)] * 5), lines(p50=0.8))["performance.latency"].status == "fine"
+
+
+def test_a_slow_start_and_a_week_in_which_hardly_anybody_asked_are_no_measure():
+    assert first_healthy([0.9, 0.2, 0.2, 0.2, 9.0], 1.5) == pytest.approx(0.2)
+    assert first_healthy([None, 0.0], 1.5) is None and first_healthy([], 1.5) is None
+    assert first_healthy([0.2] * FIRST + [0.1] * 9, 1.5) == pytest.approx(0.2), "the first, not the newest"
+    idle = [each | {"decisions": 1} for each in lines(p50=0.02, since=START - timedelta(weeks=2))]
+    busy = lines(since=START - timedelta(weeks=1), seed=1)
+    assert against([*idle, *busy], lines())["performance.latency"].status == "fine"
+    assert against(idle, lines(p50=0.02))["performance.latency"].status == "fine", "better than nothing"
+
+
+def test_the_release_of_a_period_is_the_one_that_decided_most():
+    assert release_in([*lines(1, release="a", decisions=3), *lines(1, release="b", decisions=2)]) == "a"
+    assert release_in(lines(release="")) == release_in(lines(decisions=0)) == release_in([]) == ""
 
 
 # Leaks -----------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Predictions that became worse are found by labels, and before them by an estimate that says so; chance is no alarm."""
 
+import re
 from datetime import timedelta
 
 import numpy as np
@@ -14,7 +15,10 @@ from ml_workbench.monitor.asking import Asked
 from ml_workbench.monitor.quality import (
     CHECKS,
     Rows,
+    _where,
     auc_draws,
+    cuts_in,
+    group_reading,
     groups_of,
     honest,
     list_money,
@@ -23,7 +27,7 @@ from ml_workbench.monitor.quality import (
 )
 from tests.monitor.shop import MONDAY, WEEK, as_folder, by_check, released, shop
 from tests.monitor.test_reading import looked
-from tests.release.small import CHARTER
+from tests.release.small import CHARTER, members
 
 CHECKED = {each.name: each for each in CHECKS}
 ASKED = Asked(CHECKED, CHARTER, minimum=50, resamples=200)
@@ -218,11 +222,77 @@ def test_groups_are_told_by_what_was_known_of_units():
             "level": [None] * 3 + ["Bath", "Rome"],
         }
     )
-    found = groups_of(traits, np.array(["1", "2", "3", "4"]))
+    cuts = cuts_in(traits, released().reference)
+    found = groups_of(traits, np.array(["1", "2", "3", "4"]), cuts)
     assert found["town: Bath"].tolist() == [True, False, False, False]
-    assert sum(each.astype(int) for name, each in found.items() if name.startswith("spend")).tolist() == [
-        1,
-        1,
-        1,
-        0,
+    assert found["town: Rome"].tolist() == [False, True, False, False]
+    words = ("low", "middle", "high")
+    assert [np.flatnonzero(found[f"spend: {word}"]).tolist() for word in words] == [[0], [1], [2]]
+
+
+def numbers_of(name: str, values) -> pa.Table:
+    return pa.table(
+        {
+            "unit": [str(place) for place in range(len(values))],
+            "name": [name] * len(values),
+            "number": np.asarray(values, dtype=np.float64),
+            "level": pa.nulls(len(values), pa.string()),
+        }
+    )
+
+
+def test_a_number_is_cut_where_the_weeks_were_that_the_release_was_judged_on():
+    reference, units = released().reference, np.array([str(place) for place in range(200)])
+    random = np.random.default_rng(3)
+    known = [
+        cuts_in(numbers_of("usual_weekly_spend", random.gamma(2, scale, 300)), reference) for scale in (5, 50)
     ]
+    assert known[0] == known[1], "whoever is looked at"
+    judged = members("test")["usual_weekly_spend"].dropna()
+    shares = [float((judged < cut).mean()) for cut in known[0]["usual_weekly_spend"]]
+    assert shares == pytest.approx([1 / 3, 2 / 3], abs=0.06)
+    found = groups_of(numbers_of("usual_weekly_spend", judged[:200]), units, known[0])
+    assert [*found] == [f"usual_weekly_spend: {word}" for word in ("low", "middle", "high")]
+    assert sum(each.astype(int) for each in found.values()).tolist() == [1] * 200
+
+
+def test_a_number_that_is_hardly_ever_another_one_has_fewer_parts_and_no_number_has_none():
+    reference, units = released().reference, np.array(["0", "1", "2", "3"])
+    for values, parts in (([0, 0, 0, 9], 2), ([0, 1, 2, 3], 3)):
+        rows = numbers_of("coupons", values)
+        assert len(groups_of(rows, units, cuts_in(rows, reference))) == parts
+    empty = numbers_of("coupons", [np.nan] * 4)
+    assert cuts_in(empty, reference) == {} and groups_of(empty, units, {}) == {}
+
+
+def test_a_group_that_is_ranked_badly_is_the_same_cause_in_every_week():
+    reference, causes, told = released().reference, set(), set()
+    judged = members("test")["usual_weekly_spend"].dropna().to_numpy()
+    for week in range(3):  # other units, other cuts of their own
+        random = np.random.default_rng(week)
+        spend = random.choice(np.sort(judged)[week * 30 :], 900)
+        traits = numbers_of("usual_weekly_spend", spend)
+        score = random.random(900)
+        high = spend >= cuts_in(traits, reference)["usual_weekly_spend"][1]
+        label = np.where(high, random.random(900) < 0.5, random.random(900) < score)
+        rows = Rows(answers(score, label), ASKED, labelled=True)
+        cuts = cuts_in(traits, reference)
+        reading = group_reading(ASKED, rows, score, groups_of(traits, rows.units, cuts), cuts)
+        causes.add(reading.cause)
+        told.add(reading.sentence.partition(" is ranked worst")[0])
+    assert causes == {"quality.slices/usual_weekly_spend: high"}
+    assert len(told) == 1 and re.search(r": high \(from [\d.]+ on\)$", told.pop())
+
+
+@pytest.mark.parametrize(
+    ("group", "said"),
+    [
+        ("spend: low", " (below 1)"),
+        ("spend: middle", " (1 to 2)"),
+        ("spend: high", " (from 2 on)"),
+        ("coupons: high", " (from 3 on)"),
+        ("town: Bath", ""),
+    ],
+)
+def test_a_part_is_told_with_its_cuts(group, said):
+    assert _where(group, {"spend": (1.0, 2.0), "coupons": (3.0,)}) == said

@@ -16,6 +16,7 @@ from ml_workbench.monitor.checks import MONITORS, STATUSES, Reading
 from ml_workbench.monitor.losses import Loss
 from ml_workbench.monitor.running import (
     ALL,
+    BACK,
     CHECKS,
     LEADS,
     alerts_in,
@@ -37,7 +38,19 @@ from ml_workbench.plan.errors import MonitorError
 from ml_workbench.plan.files import rounded, write_json
 from ml_workbench.plan.settings import Settings
 from ml_workbench.release.bundle import bundle_of
-from tests.monitor.shop import BUNDLE, MONDAY, RELEASE, WEEK, as_folder, as_records, by_check, place, shop
+from tests.monitor.shop import (
+    BUNDLE,
+    MONDAY,
+    RELEASE,
+    WEEK,
+    as_folder,
+    as_records,
+    by_check,
+    place,
+    released,
+    shop,
+)
+from tests.release.small import CHARTER
 
 GUIDE = Path(__file__).resolve().parents[2] / "deploy" / "OPERATIONS.md"
 
@@ -122,9 +135,9 @@ def test_a_report_holds_what_pages_and_score_card_read(tmp_path):
         } <= set(reading)
         assert reading["status"] in STATUSES and reading["sentence"].endswith(".")
     for monitor in report["monitors"]:
-        assert {"name", "title", "status", "sentence", "owner", "trend"} <= set(monitor) and len(
-            monitor["course"]
-        ) == 2
+        assert {"name", "title", "status", "sentence", "owner", "trend", "trend_check"} <= set(
+            monitor
+        ) and len(monitor["course"]) == 2
     assert len(readings_table(looked, here)) == sum(len(each.readings) for each in looked)
 
 
@@ -181,15 +194,37 @@ def test_an_alert_is_opened_once_and_goes_on_while_its_cause_does(tmp_path):
     looked = look_at_folder(
         here, as_folder(tmp_path / "replay", shop(weeks=4, latency=lambda week: 0.2 if week < 2 else 0.9))
     )
-    alerts = alerts_in(looked, here)
-    assert {each.cause for each in alerts} == {"performance.latency/service", "performance.tail/service"}
-    for each in alerts:
-        assert (each.first_seen, each.last_seen, each.seen, each.owner) == (
-            MONDAY + 3 * WEEK,
-            MONDAY + 4 * WEEK,
-            2,
-            "ML engineering",
-        )
+    (alert,) = alerts_in(looked, here)
+    assert alert.shows == ("performance.latency/service", "performance.tail/service")
+    assert (alert.first_seen, alert.last_seen, alert.seen, alert.owner) == (
+        MONDAY + 3 * WEEK,
+        MONDAY + 4 * WEEK,
+        2,
+        "ML engineering",
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        (
+            {
+                "change": lambda week, rows: rows.assign(
+                    usual_weekly_spend=rows["usual_weekly_spend"] * (100 if week >= 2 else 1)
+                )
+            },
+            "invariants.scale",
+        ),
+        ({"leaving": 0.5}, "quality.base_rate"),
+    ],
+    ids=["cents", "shift"],
+)
+def test_whatever_follows_from_a_fault_is_told_with_it(tmp_path, options, cause):
+    here = place(tmp_path)
+    looked = look_at_folder(here, as_folder(tmp_path / "replay", shop(weeks=4, **options)))
+    (alert,) = (each for each in alerts_in(looked, here) if each.going_on)
+    assert alert.cause.partition("/")[0] == cause
+    assert {each.cause for each in looked[-1].readings if each.status == "alarm"} <= {*alert.shows}
 
 
 def test_one_may_look_as_one_would_have_looked_then(tmp_path):
@@ -511,10 +546,21 @@ def test_alerts_are_written_with_their_readings(tmp_path):
     ) as records:
         look_at_database(place(tmp_path), records, told=told.append)
         alerts = rows(records, "alerts")
-    assert {each["cause"] for each in alerts} == {"performance.latency/service", "performance.tail/service"}
+    assert [json.loads(each["shows"]) for each in alerts] == [
+        ["performance.latency/service", "performance.tail/service"]
+    ]
     assert {each["state"] for each in alerts} == {"open"} and sum(len(each.opened) for each in told) == len(
         alerts
     )
+
+
+def test_what_became_slow_longer_ago_than_is_read_again_is_still_slow(tmp_path):
+    weeks = BACK + 4
+    tables = shop(weeks=weeks, latency=lambda week: 0.2 if week < 2 else 0.9)
+    with as_records(f"sqlite:///{tmp_path}/a.db", tables) as records:
+        (looked,) = look_at_database(place(tmp_path), records, period=MONDAY + weeks * WEEK)
+    (slow,) = (each for each in looked.readings if each.check == "performance.latency")
+    assert slow.status == "alarm" and slow.value == pytest.approx(4.5, rel=0.1)
 
 
 def test_a_production_in_which_nobody_decides_any_more_has_periods_without_decisions(tmp_path):
@@ -551,3 +597,21 @@ def test_production_needs_no_project(tmp_path):
     here = place_of(Settings(root=tmp_path))
     assert here.charter is None and here.params.period_days == 7 and here.params.records == "database"
     assert here.checks["quality.auc"].limit == 0.04
+
+
+MONEY = ("quality.money", "quality.expected_money", "staleness.curve")
+
+
+def test_money_is_held_against_what_the_charter_says_and_the_project_may_say_otherwise(tmp_path):
+    here = place(tmp_path)
+    assert {here.checks[name].limit for name in MONEY} == {0.0}, "no charter yet"
+    (looked,) = look_at_folder(here, as_folder(tmp_path / "replay", shop(weeks=1)))
+    limits = {each.check: each.limit for each in looked.readings}
+    worth = released().terms.charter.minimum_lift_per_week
+    assert worth > 0 and {limits[name] for name in MONEY} == {worth}, "the charter of the release"
+    own = replace(here, charter=CHARTER.model_copy(update={"minimum_lift_per_week": 40.0}))
+    assert {own.checks[name].limit for name in MONEY} == {40.0}
+    (looked,) = look_at_folder(own, tmp_path / "replay")
+    assert {each.limit for each in looked.readings if each.check in MONEY} == {40.0}
+    stricter = replace(own, params=own.params.model_copy(update={"limits": {"quality.money": 7.0}}))
+    assert [stricter.checks[name].limit for name in MONEY] == [7.0, 40.0, 40.0]

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from ml_workbench.monitor.asking import Asked, Present
+from ml_workbench.monitor.checks import with_limits
 from ml_workbench.monitor.staleness import (
     CHECKS,
     cost_of_age,
@@ -18,7 +19,8 @@ from ml_workbench.monitor.staleness import (
 from tests.monitor.shop import by_check
 from tests.release.small import CHARTER
 
-CHECKED, END = {each.name: each for each in CHECKS}, datetime(2024, 7, 22, 5)
+WORTH = CHARTER.model_copy(update={"minimum_lift_per_week": 25.0})
+CHECKED, END = with_limits(CHECKS, {}, WORTH), datetime(2024, 7, 22, 5)
 CURVE = [
     {"weeks": week, "loss_per_week": {"value": 4.0 * week, "low": 8.0 * week - 8, "high": 9.0 * week}}
     for week in (0, 2, 4, 6)
@@ -26,7 +28,7 @@ CURVE = [
 
 
 def told(learnt=END - timedelta(days=90), judged=END - timedelta(days=14), made=END, curve=CURVE, now=END):
-    return by_check(model_readings(Asked(CHECKED, CHARTER), learnt, judged, made, curve, END, now))
+    return by_check(model_readings(Asked(CHECKED, WORTH), learnt, judged, made, curve, END, now))
 
 
 def test_a_young_model_is_fine_and_an_old_one_is_not():
@@ -48,6 +50,16 @@ def test_age_costs_what_the_curve_says_and_beyond_it_what_was_measured_last():
         and "older was not measured" in dear.sentence
         and dear.details["money_per_week"] == 24.0
     )
+
+
+def test_how_dear_age_may_be_is_what_the_charter_says():
+    sparing = CHARTER.model_copy(update={"minimum_lift_per_week": 50.0})
+    asked = Asked(with_limits(CHECKS, {}, sparing), sparing)
+    judged = END - timedelta(weeks=20)
+    found = by_check(model_readings(asked, END, judged, END, CURVE, END, END))["staleness.curve"]
+    assert (found.status, found.limit, found.value) == ("fine", 50.0, 40.0)
+    unsaid = by_check(model_readings(Asked(CHECKED), END, judged, END, CURVE, END, END))["staleness.curve"]
+    assert unsaid.status == "unknown" and "no charter says" in unsaid.sentence.lower()
 
 
 def test_a_loss_that_chance_explains_is_no_alarm():

@@ -14,7 +14,7 @@ from ml_workbench.page.cases import cases_of
 from ml_workbench.page.health import Stake, advice_of, asked_of, caution, headline, stake_of, view_of
 from ml_workbench.page.looks import GRACE, Look, reported, unseen
 from ml_workbench.page.monitors import SHOWN, amount, lines_of, since, trends_of
-from ml_workbench.page.signs import cards, caution_line, course, multiples, opening, rows
+from ml_workbench.page.signs import card, cards, caution_line, course, multiples, opening, rows
 from ml_workbench.plan.errors import WorkbenchError
 from tests.page.watched import alert, reading, report, week
 
@@ -226,6 +226,21 @@ def test_while_something_is_broken_that_is_the_figure_that_is_drawn() -> None:
     assert trends["business"].least and not trends["business"].bad(0.9) and trends["business"].bad(0.4)
 
 
+def test_a_trend_is_that_of_the_check_that_the_report_names() -> None:
+    twins = [reading("quality.auc", count=2310), reading("quality.calibration", count=2310)]  # of one value
+    found = report([*week(), *twins], [*week(), *twins])
+    (raw,) = (each for each in found["monitors"] if each["name"] == "quality")
+    assert raw["trend_check"] == "quality.auc"
+    trends = {trend.name: trend for trend in trends_of(found, "USD")}
+    assert trends["quality"].title == "It ranks as well as when it was judged"
+    late = report([*week(), *twins], [*week(), reading("quality.auc", count=3)])
+    shown = {trend.name: trend for trend in trends_of(late, "USD")}["quality"]
+    assert shown.title == "It ranks as well as when it was judged", "while labels are waited for"
+    for each in found["monitors"]:  # a report that was written before trends had names
+        del each["trend_check"]
+    assert trends_of(found, "USD") == ()
+
+
 @pytest.mark.parametrize(("value", "unit", "said"), [
     (0.4, "share", "40%"), (0.051, "share of all", "5.1%"), (61.0, "money a week", "$61"), (0.97, "times", "0.97 times"),
     (-0.034, "AUC", "−0.034 AUC"), (189.0, "days", "189 days"), (12345.0, "decisions", "12,345 decisions"), (0.0, "", "0"),
@@ -243,6 +258,19 @@ def test_an_alarm_without_an_alert_is_told_all_the_same_and_only_once() -> None:
     )
     assert [each.alert for each in cases_of(found | {"alerts": [told]})] == [told["alert"]]
     assert len(cases_of(found | {"alerts": [told | {"state": "resolved"}]})) == 1
+
+
+def test_what_follows_from_a_cause_stands_on_its_card_and_is_no_case_of_its_own():
+    found = report(week("invariants.nulls", "quality.money"))
+    told = alert(
+        cause="invariants.nulls",
+        shows=["invariants.nulls", "drift.feature/a", "drift.feature/b", "quality.money"],
+    )
+    (case,) = cases_of(found | {"alerts": [told]})
+    assert case.with_it == "drift.feature (2), quality.money"
+    assert "<b>With it:</b> drift.feature (2), quality.money" in card(case, "USD")
+    (plain,) = cases_of(report(week(), alerts=[alert()]))
+    assert plain.with_it == "" and "With it" not in card(plain, "USD")
 
 
 def test_what_nobody_has_taken_comes_before_what_is_acknowledged() -> None:

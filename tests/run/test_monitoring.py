@@ -42,11 +42,13 @@ def test_what_is_beyond_its_limit_ends_with_three_and_is_an_alert(site):
     fill(site, weeks=3, latency=lambda week: 0.2 if week < 2 else 0.9)
     done = call("run", "--json")
     report = json.loads(done.stdout[done.stdout.index('{\n "replayed"') :])
-    assert done.exit_code == 3 and {each["cause"] for each in report["alerts"]} == {
-        "performance.latency/service",
-        "performance.tail/service",
-    }
-    assert call("status").exit_code == 3 and "alert" in call("status").output
+    (alert,) = report["alerts"]
+    assert done.exit_code == 3 and alert["cause"] == "performance.latency/service"
+    assert alert["effects"] == ["performance.tail/service"]
+    status = call("status")
+    assert status.exit_code == 3 and "1 alert:" in status.output
+    assert "    with it: performance.tail\n" in status.output
+    assert "  with it: performance.tail\n" in call("alerts").output
 
 
 def test_a_dry_run_writes_nothing_and_a_look_back_sees_what_was_known_then(site):
