@@ -7627,6 +7627,10 @@ d = {
                 "monitor/losses.html#weeks.first",
                 "ml_workbench/monitor/losses.py",
             ),
+            "ml_workbench.monitor.losses._aside": (
+                "monitor/losses.html#_aside",
+                "ml_workbench/monitor/losses.py",
+            ),
             "ml_workbench.monitor.losses._comparable": (
                 "monitor/losses.html#_comparable",
                 "ml_workbench/monitor/losses.py",

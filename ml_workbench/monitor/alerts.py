@@ -8,6 +8,7 @@ __all__ = [
     "STATES",
     "LISTED",
     "FEW",
+    "FOLLOWS",
     "KEEPS",
     "Homes",
     "Alert",
@@ -110,7 +111,8 @@ def alert_from(
 
 
 # %% ../../nbs/monitor/alerts.ipynb #a44bdd54
-LISTED, FEW = 30, 6  # subjects that are named: of a cause, of what follows
+LISTED, FEW = 8, 6  # subjects that are named: of a cause, of what follows
+FOLLOWS = "With it:"  # what stands before what follows
 
 
 def _subjects(causes: Iterable[Reading]) -> list[str]:
@@ -150,7 +152,7 @@ def sentence_of(
     parts = [group.root.sentence] + (
         [f"In all {len(names)}, the worst first: {_first(names, LISTED)}."] if len(names) > 1 else []
     )
-    parts += ["With it:", *_effects(group.effects, checks)] if group.effects else []
+    parts += [FOLLOWS, *_effects(group.effects, checks)] if group.effects else []
     silent = [*silent]
     return " ".join(
         [*parts, *([f"Seen earlier, and nothing can be said now: {_first(silent, FEW)}."] if silent else [])]

@@ -209,14 +209,14 @@ def feature_drift(
             _limit(check, found, usual, baseline.units, now.count),
         )
         if found.psi > limit:
-            told = f"'{name}' against {baseline.sentence}"
+            alone = f"'{name}' against {baseline.sentence}"
             more = _details(then, now, found, usual, baseline)
             moved.append(
                 _judged(
                     check,
                     found.psi,
                     limit,
-                    told,
+                    alone,
                     name,
                     now.count,
                     before.get(f"{check.name}/{name}", 0),

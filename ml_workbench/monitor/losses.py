@@ -145,8 +145,13 @@ def served_loss(
 
 def _less(found: Interval, currency: str) -> str:
     "So much is lost, or gained."
-    low, high = (money(each, currency, sign=True) for each in (found.low, found.high))
-    return f"{money(abs(found.value), currency)} a week {'less' if found.value >= 0 else 'more'} (a loss between {low} and {high})"
+    low, high = (_aside(each, currency) for each in (found.low, found.high))
+    return f"{_aside(found.value, currency, ' a week')} (between {low} and {high})"
+
+
+def _aside(amount: float, currency: str, per: str = "") -> str:
+    "An amount that is lost, or gained where it is negative."
+    return f"{money(abs(amount), currency)}{per} {'less' if amount >= 0 else 'more'}"
 
 
 def _for(share: float) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..monitor.alerts import check_of, in_short
+from ..monitor.alerts import FOLLOWS, check_of, in_short
 from .story import day
 
 
@@ -34,6 +34,7 @@ class Case:
     state: str  # open, acknowledged, resolved
     answered: str = ""  # who said what to it
     with_it: str = ""  # what follows from it, check by check
+    more: str = ""  # the same in sentences
 
     @property
     def often(self) -> str:
@@ -60,11 +61,13 @@ def case_of(
         else ""
     )
     plain = {
-        name: row[name]
-        for name in ("alert", "severity", "title", "sentence", "remedy", "owner", "evidence", "state")
+        name: row[name] for name in ("alert", "severity", "title", "remedy", "owner", "evidence", "state")
     }
+    sentence, _, more = row["sentence"].partition(f" {FOLLOWS} ")
     return Case(
         **plain,
+        sentence=sentence,
+        more=more,
         money=row.get("money_per_week"),
         first=day(str(row["first_seen"])),
         last=day(str(row["last_seen"])),

@@ -236,7 +236,11 @@ def _known(stake: Stake, currency: str) -> str:
         if stake.value < 0 and not stake.estimate
         else ""
     )
-    return f"{kind}: {more}a loss {between(stake.span, currency, sign=True)}"
+    low, high = (
+        f"{money(abs(each), currency)} {'less' if each >= 0 else 'more'}"
+        for each in (stake.span.low, stake.span.high)
+    )
+    return f"{kind}: {more}between {low} and {high}"
 
 
 # %% ../../nbs/page/health.ipynb #e0ee1b66

@@ -233,7 +233,11 @@ def card(
         if case.answered
         else ""
     )
-    follows = f'<p class="mlw-small"><b>With it:</b> {escape(case.with_it)}</p>' if case.with_it else ""
+    follows = (
+        f'<details class="mlw-more"><summary><b>With it:</b> {escape(case.with_it)}</summary><p>{explained(case.more)}</p></details>'
+        if case.with_it
+        else ""
+    )
     name = (
         f"Alert {escape(case.alert[:6])}, {escape(case.often)}"
         if case.alert

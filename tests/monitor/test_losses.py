@@ -238,7 +238,7 @@ def test_what_was_served_is_told_with_what_was_promised_and_whom_it_is_about():
     found = served_loss(Interval(40, 10, 75), Interval(100, 70, 130), "USD", share=0.4, decided=800, **LISTS)
     assert "up to 2018-03-05" in found.sentence and "240 listed and left alone" in found.sentence
     assert "worth $40 a week; the release promised $100" in found.sentence
-    assert "That is $24 a week less (a loss between" in found.sentence
+    assert "That is $24 a week less (between" in found.sentence
     assert "for the 40% that the model decides about" in found.sentence
     assert found.per_unit == pytest.approx(24 / 800) and loss_from(found.as_json()) == found
     more = served_loss(Interval(140, 110, 175), Interval(100, 70, 130), "USD", **LISTS)

@@ -101,7 +101,9 @@ def test_an_amount_that_chance_explains_is_shown_and_not_cried_out() -> None:
 
 def test_where_more_was_earned_than_promised_it_says_by_how_much() -> None:
     first = view_of(Look(report(week())), NOW).tiles[0]
-    assert first.value == "nothing seen" and first.note.startswith("observed: $20 more than promised, a loss")
+    assert first.value == "nothing seen" and first.note.startswith(
+        "observed: $20 more than promised, between $"
+    )
 
 
 def test_a_report_of_an_earlier_version_still_tells_its_amount() -> None:
