@@ -155,7 +155,7 @@ def shipped(folder: Path, count: int, rounds: int) -> bool:
 
     bundle, found = build(ROOT, allow_dirty=True), []
     for kind in ("SQLite", *(["PostgreSQL"] if os.environ.get("MLW_TEST_POSTGRES_URL") else [])):
-        for what in ("without features", "with 95 features"):
+        for what in ("without features", "with the features of households"):
             speeds: dict[str, list[float]] = {PLAIN: [], COUNTING: []}
             memory = 0.0
             for _ in range(rounds):
@@ -163,7 +163,7 @@ def shipped(folder: Path, count: int, rounds: int) -> bool:
                     with database(kind, Path(tempfile.mkdtemp(dir=folder))) as url:
                         place = Place(Path(tempfile.mkdtemp(dir=folder)), url)
                         place.store.add(bundle)
-                        features = households(place) if what.startswith("with 95") else None
+                        features = households(place) if what.startswith("with the") else None
                         speed, used = emptied(place, code, features, count)
                         place.ledger.engine.dispose()
                         assert code == PLAIN or counted(place) == (count, count)
