@@ -6,7 +6,6 @@
 __all__ = [
     "RUNBOOK",
     "CHECKS",
-    "BEFORE",
     "FIRST",
     "LITTLE",
     "RATIOS",
@@ -35,7 +34,6 @@ from datetime import datetime
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -160,7 +158,7 @@ def lines_in(
     return dict(sorted(found.items()))
 
 
-# %% ../../nbs/monitor/performance.ipynb #a46feedd
+# %% ../../nbs/monitor/performance.ipynb #e72484a8
 class Stretch(NamedTuple):
     "How the processes of one kind fared with one release in one earlier period."
 
@@ -169,33 +167,49 @@ class Stretch(NamedTuple):
     fared: Fared
 
 
-BEFORE = """
-WITH lines AS (SELECT *, CAST(floor((epoch($start) - epoch("at")) / $seconds) AS INTEGER) + 1 AS ago FROM operations WHERE "at" <= $start),
-sizes AS (SELECT kind, release, ago, process, max(memory_mb) AS memory FROM lines GROUP BY ALL),
-sized AS (SELECT kind, release, ago, median(memory) AS memory FROM sizes GROUP BY ALL)
-SELECT kind, release, ago, count(*), CAST(sum(decisions) AS BIGINT), median(p50_ms) FILTER (WHERE isfinite(p50_ms)), median(p99_ms) FILTER (WHERE isfinite(p99_ms)),
-       1000 * sum(seconds) FILTER (WHERE decisions > 0) / nullif(sum(decisions), 0), any_value(memory)
-FROM lines JOIN sized USING (kind, release, ago) GROUP BY kind, release, ago ORDER BY kind, ago DESC, release
-"""
-
-
 def stretches_of(
     operations: pa.Table,
     start: datetime,  # of the period
     days: float,  # length of a period
 ) -> dict[str, list[Stretch]]:  # by kind, the oldest first
     "What a period is compared with."
-    found: dict[str, list[Stretch]] = {}
-    with duckdb.connect() as connection:
-        connection.register("operations", operations)
-        for kind, release, ago, *figures in connection.execute(
-            BEFORE, {"start": start, "seconds": 86_400 * days}
-        ).fetchall():
-            found.setdefault(kind, []).append(Stretch(release, ago, Fared(*figures)))
+    clock = operations["at"].type
+    before = operations.filter(pc.less_equal(operations["at"], pa.scalar(start, clock)))
+    passed = (np.datetime64(start, "us") - before["at"].to_numpy()) / np.timedelta64(1, "D")
+    before = before.append_column("ago", pa.array((passed // days).astype(np.int64) + 1))
+    before = before.append_column(
+        "busy", pc.if_else(pc.greater(before["decisions"], 0), before["seconds"], 0.0)
+    )
+    keys, found = ["kind", "release", "ago"], {}
+    largest = (
+        before.group_by([*keys, "process"])
+        .aggregate([("memory_mb", "max")])
+        .group_by(keys)
+        .aggregate([("memory_mb_max", "list")])
+    )
+    sizes = {tuple(each[key] for key in keys): each["memory_mb_max_list"] for each in largest.to_pylist()}
+    asked = [("at", "count"), ("decisions", "sum"), ("busy", "sum"), ("p50_ms", "list"), ("p99_ms", "list")]
+    whole = (
+        before.group_by(keys)
+        .aggregate(asked)
+        .sort_by([("kind", "ascending"), ("ago", "descending"), ("release", "ascending")])
+    )
+    for each in whole.to_pylist():
+        decisions, memory = each["decisions_sum"], _middle(sizes[tuple(each[key] for key in keys)])
+        seconds = 1000 * each["busy_sum"] / decisions if decisions else None
+        then = Fared(
+            each["at_count"],
+            decisions,
+            _middle(each["p50_ms_list"]),
+            _middle(each["p99_ms_list"]),
+            seconds,
+            memory,
+        )
+        found.setdefault(each["kind"], []).append(Stretch(each["release"], each["ago"], then))
     return found
 
 
-# %% ../../nbs/monitor/performance.ipynb #08076ab3
+# %% ../../nbs/monitor/performance.ipynb #7101031a
 FIRST = 4  # healthy periods of a release, that say how fast it is
 LITTLE = 0.1  # of the decisions of the period: fewer are no measure
 

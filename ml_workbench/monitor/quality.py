@@ -406,7 +406,6 @@ def _ends(promised: Mapping[str, float]) -> Interval:
 
 # %% ../../nbs/monitor/quality.ipynb #40355db1
 THIRDS = ("low", "middle", "high")  # parts into which a number is cut
-EITHER = 30  # units of a group that bore the label, and that did not
 
 
 def cuts_in(
@@ -478,6 +477,10 @@ def _where(group: str, cuts: Mapping[str, Sequence[float]]) -> str:
         if high is None
         else f" ({low:.3g} to {high:.3g})"
     )
+
+
+# %% ../../nbs/monitor/quality.ipynb #16c56e50
+EITHER = 60  # units of a group that bore the label, and that did not
 
 
 def _witnesses(rows: Rows, mine: np.ndarray) -> int:

@@ -51,7 +51,7 @@ from ml_workbench.monitor.reading import Inputs, Material, keeping, material_of
 from ml_workbench.plan.files import read_json
 from ml_workbench.plan.params import load_params
 from ml_workbench.plan.settings import load_settings
-from ml_workbench.release.reference import numbers
+from ml_workbench.release.reference import Numbers, numbers
 from ml_workbench.serve.designs import REPLAY, canonical, design_hash, plain_design
 
 
@@ -276,7 +276,20 @@ class Resampling:
             [np.arange(size) for size in np.bincount(world.week)]
         )
         weeks = [np.flatnonzero(world.week == week) for week in range(len(self.project.weeks))]
-        self.values = [{name: rows[name].to_numpy(np.float64)[each] for name in self.names} for each in weeks]
+        self.values = [rows[self.names].to_numpy(np.float64)[each] for each in weeks]
+        edges = [
+            [each.reference["features"][name]["edges"] for name in self.names] for each in self.base
+        ]  # counted once for all draws
+        self.widths = [[len(each) + 1 for each in week] for week in edges]
+        self.bins = [
+            np.column_stack(
+                [
+                    np.searchsorted(edge, column, side="right")
+                    for edge, column in zip(week, values.T, strict=True)
+                ]
+            )
+            for week, values in zip(edges, self.values, strict=False)
+        ]
         self.number = {name: number for number, name in enumerate(world.names)}
         self.said = [
             _by_unit(each.answers, self.number, self.place[week]) for week, each in enumerate(self.base)
@@ -325,13 +338,25 @@ class Resampling:
     def _inputs(self, week: int, drawn: np.ndarray) -> Inputs:
         "The features of the units drawn, counted as they are when they are read."
         place = self.place[week][drawn]
-        place, columns, medians = place[place >= 0], {}, {}
-        edges = {name: self.base[week].reference["features"][name]["edges"] for name in self.names}
-        for name, values in self.values[week].items():
-            held = values[place]
-            columns[name] = numbers(np.ma.masked_array(held, mask=np.isnan(held)), edges[name])
-            if len(positive := held[held > 0]):
-                medians[name] = float(np.median(positive))
+        place = place[place >= 0]
+        held, bins, widths = self.values[week][place], self.bins[week][place], self.widths[week]
+        ends = np.cumsum([0, *widths])
+        known = ~np.isnan(held)
+        counts = np.bincount((bins + ends[:-1])[known], minlength=ends[-1])
+        low, high, mean = (figure(held, axis=0) for figure in (np.nanmin, np.nanmax, np.nanmean))
+        middle = np.nanmedian(np.where(held > 0, held, np.nan), axis=0)
+        columns = {
+            name: Numbers(
+                len(place),
+                int((~known[:, column]).sum()),
+                0,
+                0,
+                *(float(each[column]) for each in (low, high, mean)),
+                tuple(counts[ends[column] : ends[column + 1]].tolist()),
+            )
+            for column, name in enumerate(self.names)
+        }
+        medians = {name: float(each) for name, each in zip(self.names, middle, strict=True) if each > 0}
         return replace(self.base[week].inputs, rows=len(place), columns=columns, medians=medians)
 
     def _answers(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ml_workbench.database.connections import address, connected, transaction
 from ml_workbench.database.schema import upgrade
 from ml_workbench.database.tables import table_of
-from ml_workbench.monitor.alerts import Changes, Scene, after, alerts_from
+from ml_workbench.monitor.alerts import Changes, Scene, after, alerts_from, in_short
 from ml_workbench.monitor.causes import by_root, explained
 from ml_workbench.monitor.checks import Check, Reading
 from ml_workbench.monitor.handling import acknowledge, handle, read_alerts, resolve, say
@@ -318,6 +318,18 @@ def test_the_same_period_with_labels_that_were_corrected_keeps_its_one_alert():
     known = after(known, alerts_from(corrected, known, scene(0)))
     assert [(each.cause, each.shows) for each in known] == [("quality.auc", ("quality.auc",))]
     assert alerts_from(corrected, known, scene(0)).all == ()
+
+
+def test_the_same_period_again_without_what_was_alarming_decides_nothing():
+    known = course([seen("drift.score")])
+    fine = [seen("drift.score", status="fine")]
+    assert alerts_from(fine, known, scene(0)).all == (), "the next period does"
+    assert told(alerts_from(fine, known, scene(1))) == {"resolved": ["drift.score"]}
+
+
+def test_what_follows_is_counted_check_by_check():
+    effects = ["drift.features", "skew.feature/a", "skew.feature/b"]
+    assert in_short(effects) == "drift.features, skew.feature (2)" and in_short([]) == ""
 
 
 def test_what_was_seen_earlier_and_is_unknown_now_is_said():

@@ -13,8 +13,8 @@ from ml_workbench.monitor.alerts import check_of
 from tests.monitor.planted import Project, Resampling, Watch, alarms
 
 WITHIN = 2  # periods
-SEEDS = 200
-ALLOWED = 0.01  # of the periods without a fault, that may raise an alarm
+SEEDS = range(400, 500)  # limits were set by those below 200, and looked at with those below 400
+ALLOWED = 0.01  # false alerts in a period without a fault
 PLANTED = sorted({*FAULTS} - {"none"})
 
 
@@ -106,17 +106,21 @@ def test_what_follows_from_a_fault_and_outlasts_it_is_an_alert_of_its_own(projec
     assert {each.cause for each in mended if each.status == "alarm"} == {*drift.shows}
 
 
-def _false_alarms(root: Path, folder: Path, numbers: range) -> list[tuple[int, int, list[str]]]:
-    "Seed, period and alarms of those periods of some seeds that raise any."
-    watch = Watch(Project(root))
+def _false_alerts(watch: Watch, folder: Path, seeds: range) -> list[tuple[int, str, str]]:
+    "Seed, cause and first period of the alerts that some seeds give."
     resampling = Resampling(watch, folder)
     found = []
-    for number in numbers:
+    for number in seeds:
         looked = watch.looked(
             resampling.materials(number, resampling.drawn(number)), resamples=100, without=[dependencies]
         )
-        found += [(number, place, sorted(alarms(each))) for place, each in enumerate(looked) if alarms(each)]
+        found += [(number, each.cause, f"{each.first_seen:%Y-%m-%d}") for each in watch.alerts(looked)]
     return found
+
+
+def _elsewhere(root: Path, folder: Path, seeds: range) -> list[tuple[int, str, str]]:
+    "The same in a process of its own."
+    return _false_alerts(Watch(Project(root)), folder, seeds)
 
 
 @pytest.mark.slow
@@ -135,10 +139,8 @@ def test_resampled_periods_are_read_as_those_of_a_folder_are(watch, clean) -> No
 
 
 @pytest.mark.slow
-def test_at_most_one_false_alarm_in_a_hundred_clean_periods(produced, clean) -> None:
-    parts = [range(first, SEEDS, 2) for first in range(2)]
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        found = [
-            each for part in pool.map(_false_alarms, [produced] * 2, [clean] * 2, parts) for each in part
-        ]
-    assert len(found) <= ALLOWED * SEEDS * 4, found
+def test_at_most_one_false_alert_in_a_hundred_clean_periods(produced, watch, clean) -> None:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        other = pool.submit(_elsewhere, produced, clean, SEEDS[1::2])
+        found = [*_false_alerts(watch, clean, SEEDS[::2]), *other.result()]
+    assert len(found) <= ALLOWED * len(SEEDS) * 4, found

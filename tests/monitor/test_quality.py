@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from ml_workbench.monitor.asking import Asked
 from ml_workbench.monitor.quality import (
     CHECKS,
+    EITHER,
     Rows,
     _where,
     auc_draws,
@@ -279,9 +280,18 @@ def test_a_group_that_is_ranked_badly_is_the_same_cause_in_every_week():
         cuts = cuts_in(traits, reference)
         reading = group_reading(ASKED, rows, score, groups_of(traits, rows.units, cuts), cuts)
         causes.add(reading.cause)
-        told.add(reading.sentence.partition(" is ranked worst")[0])
+        told.add(reading.sentence.partition(" groups, ")[2].partition(" is ranked worst")[0])
     assert causes == {"quality.slices/usual_weekly_spend: high"}
-    assert len(told) == 1 and re.search(r": high \(from [\d.]+ on\)$", told.pop())
+    assert len(told) == 1 and re.fullmatch(r"usual_weekly_spend: high \(from [\d.]+ on\)", told.pop())
+
+
+@pytest.mark.parametrize(("bearers", "status"), [(EITHER - 1, "unknown"), (EITHER, "alarm")])
+def test_a_group_is_judged_when_enough_of_it_bore_the_label(bearers, status):
+    score, label = np.linspace(0.01, 0.99, 400), np.zeros(400)
+    label[:bearers] = 1.0  # those least likely to, so that the ranking is upside down
+    rows = Rows(answers(score, label), ASKED, labelled=True)
+    reading = group_reading(ASKED, rows, score, {"town: Bath": np.ones(400, bool)}, {})
+    assert reading.status == status
 
 
 @pytest.mark.parametrize(
