@@ -122,7 +122,11 @@ def served_loss(
     decided: int = 0,  # units that it decides about a week
     confidence: float = 0.95,
 ) -> Loss:
-    "What the lists that were served have lost a week against the promise of their release."
+    """What the lists that were served have lost a week against the promise of their release.
+
+    The limits of the difference are those of both sides, squared and added (Zou and Donner 2008, "Construction of
+    confidence limits about effect measures", Statistics in Medicine 27).
+    """
     value = share * (promised.value - earned.value)
     low = value - share * math.hypot(promised.value - promised.low, earned.high - earned.value)
     high = value + share * math.hypot(promised.high - promised.value, earned.value - earned.low)
