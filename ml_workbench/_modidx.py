@@ -8221,6 +8221,10 @@ d = {
                 "monitor/reading.html#_parsed",
                 "ml_workbench/monitor/reading.py",
             ),
+            "ml_workbench.monitor.reading._played": (
+                "monitor/reading.html#_played",
+                "ml_workbench/monitor/reading.py",
+            ),
             "ml_workbench.monitor.reading._score_of": (
                 "monitor/reading.html#_score_of",
                 "ml_workbench/monitor/reading.py",

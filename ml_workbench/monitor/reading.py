@@ -151,6 +151,7 @@ def _show_folder(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
 
 def _show_database(connection: duckdb.DuckDBPyConnection, records: Records, since: datetime | None) -> None:
     "Fetch what is looked at from a database."
+    shown: dict[str, pa.Table] = {}
     with transaction(records.engine, reading=True) as asked:
         for name in READ:
             table, names = table_of(name), _columns(name)
@@ -162,8 +163,29 @@ def _show_database(connection: duckdb.DuckDBPyConnection, records: Records, sinc
             if since is not None and name in _TIMES:
                 query = query.where(table.c[_TIMES[name]] >= since)
             schema = pa.schema([schema_of(name).field(each) for each in names])
-            found = fetched(asked.execute(query, execution_options={"yield_per": AT_ONCE}), schema)
-            connection.register(name, found)
+            shown[name] = fetched(asked.execute(query, execution_options={"yield_per": AT_ONCE}), schema)
+    played = _played(shown)
+    for name, found in shown.items():
+        left = (
+            found.filter(pc.invert(pc.is_in(found["experiment"], played)))
+            if len(played) and name in _OF_EXPERIMENTS
+            else found
+        )
+        connection.register(name, left)
+
+
+_OF_EXPERIMENTS = ("predictions", "exposures", "assignments", "covariates", "experiments")
+
+
+def _played(shown: Mapping[str, pa.Table]) -> pa.Array:
+    "Experiments of a replay under which nothing was served, where anything was: a pipeline that ran beside production."
+    served, designs = shown["served"]["experiment"], shown["experiments"]
+    if not len(served):
+        return pa.array([], pa.string())
+    by_replay = pc.equal(designs["actor"], REPLAY)
+    mine = designs.filter(by_replay)["experiment"].to_pylist()
+    real = [*designs.filter(pc.invert(by_replay))["experiment"].to_pylist(), *pc.unique(served).to_pylist()]
+    return pa.array(sorted({*mine} - {*real}), pa.string())
 
 
 # %% ../../nbs/monitor/reading.ipynb #3591122b

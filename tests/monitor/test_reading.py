@@ -24,6 +24,7 @@ from ml_workbench.monitor.releases import Released, released_by
 from ml_workbench.plan.errors import MonitorError
 from ml_workbench.release.reference import Numbers
 from ml_workbench.release.store import Store
+from ml_workbench.serve.designs import REPLAY
 from tests.monitor.shop import LISTED, MONDAY, NAMES, RELEASE, WEEK, as_folder, as_records, released, shop
 from tests.release.small import DECLARED
 
@@ -71,6 +72,30 @@ def test_a_folder_and_a_database_show_the_same(where, request, tmp_path):
             for each in fields(Material):
                 mine, theirs = getattr(one, each.name), getattr(other, each.name)
                 assert mine.equals(theirs) if isinstance(mine, pa.Table) else mine == theirs, each.name
+
+
+def put(table: pa.Table, column: str, value: str) -> pa.Table:
+    place = table.schema.get_field_index(column)
+    return table.set_column(place, table.schema.field(column), pa.array([value] * table.num_rows))
+
+
+def test_a_replay_that_was_played_into_the_same_database_is_no_production(tmp_path):
+    tables, url = shop(), f"sqlite:///{tmp_path}/a.db"
+    with as_records(url, tables) as records:
+        alone = looked(records)
+        assert alone.replayed  # this shop's only experiment is one, and was served
+    tables["experiments"] = put(tables["experiments"], "actor", "Ada")
+    beside = dict(tables)
+    for name in ("experiments", "exposures", "predictions", "assignments"):
+        played = put(tables[name], "experiment", "played")
+        played = put(played, "actor", REPLAY) if name == "experiments" else played
+        beside[name] = pa.concat_tables([tables[name], played])
+    with as_records(f"sqlite:///{tmp_path}/b.db", tables) as records:
+        real = looked(records)
+    with as_records(f"sqlite:///{tmp_path}/c.db", beside) as records:
+        found = looked(records)
+    assert not real.replayed and not found.replayed and len(real.answers) == len(alone.answers) > 0
+    assert found.answers.equals(real.answers) and fingerprint(found) == fingerprint(real)
 
 
 def test_what_is_older_than_asked_for_is_not_read_and_changes_nothing(tmp_path):
