@@ -8129,6 +8129,10 @@ d = {
                 "monitor/reading.html#kept.one",
                 "ml_workbench/monitor/reading.py",
             ),
+            "ml_workbench.monitor.reading.Kept.rehearsed": (
+                "monitor/reading.html#kept.rehearsed",
+                "ml_workbench/monitor/reading.py",
+            ),
             "ml_workbench.monitor.reading.Kept.replayed": (
                 "monitor/reading.html#kept.replayed",
                 "ml_workbench/monitor/reading.py",

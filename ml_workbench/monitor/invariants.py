@@ -32,7 +32,7 @@ import numpy as np
 from ..release.reference import Categories, Numbers
 from .asking import Asked, each_of
 from .checks import FEEDS, Check, Reading
-from .reading import Inputs, Material
+from .reading import LONG, Inputs, Material
 
 RUNBOOK = "deploy/OPERATIONS.md#inputs-are-not-as-in-training"
 ASK = f"Ask the owner of the column's source what changed; pause the model while it lasts: {RUNBOOK}"
@@ -434,6 +434,8 @@ def _times(material: Material) -> tuple[int, int, int]:
     at, as_of = (served[name].to_numpy().astype("datetime64[us]") for name in ("at", "as_of"))
     until = np.datetime64(min(material.until, datetime(9999, 1, 1)), "us")
     early, ahead = at + TOLERANCE < as_of, at > until + TOLERANCE
+    if len(at) and (at - as_of).min() > np.timedelta64(LONG):  # all of them: a try on data of the past
+        ahead[:] = False
     batch = (
         served.filter(np.asarray(served["channel"].to_pylist(), dtype=object) == "batch")
         if len(served)

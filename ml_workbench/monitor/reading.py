@@ -6,6 +6,7 @@
 __all__ = [
     "READ",
     "UNSEEN",
+    "LONG",
     "EARLIER",
     "LARGE",
     "SLACK",
@@ -89,6 +90,7 @@ READ = (
     "online_features",
 )  # fmt: skip
 UNSEEN = "nobody noted what the source's tables held: `ml-workbench score` and `ml-workbench online` do, and so does the monitor where it runs in the project (data.source in params.yaml)"
+LONG = timedelta(days=365)  # after the time that it is about, no decision is production
 EARLIER = timedelta(days=35)  # that the source is known before the first period, to see what is new in it
 LARGE = {
     "served": ("features", "shadows"),
@@ -214,6 +216,12 @@ class Kept:
     def first(self) -> datetime | None:
         "Where the first period begins; None where nothing was ever decided."
         return self.anchor or self.one("SELECT min(as_of) FROM served")[0]
+
+    @property
+    def rehearsed(self) -> bool:
+        "Whether the newest decisions were made long after the time that they are about: somebody tries it on data of the past."
+        as_of, at = self.one('SELECT max(as_of), arg_max("at", as_of) FROM served')
+        return as_of is not None and at - as_of > LONG
 
     @property
     def replayed(self) -> bool:

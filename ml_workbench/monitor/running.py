@@ -340,8 +340,8 @@ def known_until(
 
 
 def _ended(kept: Kept) -> bool:
-    "Whether the records end with their last decision: a folder, or a replay."
-    return not isinstance(kept.source, Records) or kept.replayed
+    "Whether the records end with their last decision: a folder, a replay, or a try on data of the past."
+    return not isinstance(kept.source, Records) or kept.replayed or kept.rehearsed
 
 
 def due(

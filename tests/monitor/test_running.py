@@ -574,6 +574,20 @@ def test_a_production_in_which_nobody_decides_any_more_has_periods_without_decis
     assert found[-1].release == RELEASE
 
 
+def test_a_try_on_data_of_the_past_ends_with_its_last_decision_and_its_clock_is_no_fault(tmp_path):
+    tables = shop(weeks=2)
+    for name, column, value in (
+        ("experiments", "actor", pa.array(["Ann"] * tables["experiments"].num_rows)),
+        ("served", "at", pc.add(tables["served"]["at"], pa.scalar(timedelta(days=800)))),
+    ):
+        place_of_it = tables[name].schema.get_field_index(column)
+        tables[name] = tables[name].set_column(place_of_it, tables[name].schema.field(column), value)
+    with as_records(f"sqlite:///{tmp_path}/a.db", tables) as records:
+        found = look_at_database(place(tmp_path), records)
+    assert [each.end for each in found] == [MONDAY + WEEK, MONDAY + 2 * WEEK] and not found[-1].replayed
+    assert {each.cause: each.status for each in found[-1].readings}["invariants.clock"] == "fine"
+
+
 def test_a_database_without_decisions_says_what_to_run(tmp_path):
     with (
         as_records(f"sqlite:///{tmp_path}/a.db", {}) as records,
