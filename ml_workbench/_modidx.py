@@ -9548,6 +9548,7 @@ d = {
                 "ml_workbench/page/health.py",
             ),
             "ml_workbench.page.health._known": ("page/health.html#_known", "ml_workbench/page/health.py"),
+            "ml_workbench.page.health._named": ("page/health.html#_named", "ml_workbench/page/health.py"),
             "ml_workbench.page.health._planted": ("page/health.html#_planted", "ml_workbench/page/health.py"),
             "ml_workbench.page.health._tiles": ("page/health.html#_tiles", "ml_workbench/page/health.py"),
             "ml_workbench.page.health._worst": ("page/health.html#_worst", "ml_workbench/page/health.py"),

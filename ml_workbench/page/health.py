@@ -120,13 +120,18 @@ def advice_of(
 
 
 # %% ../../nbs/page/health.ipynb #7e398886
+def _named(release: str | None) -> str:
+    "A release for readers: the first digits of a hash, or the name of a run's model."
+    return "none" if not release else release[:12] if len(release) == 64 else release
+
+
 def asked_of(
     row: Mapping[str, Any] | None,  # the newest of table `retrainings`
 ) -> str:  # empty where nobody asked
     "When it was decided, about which release, and what came of it."
     if row is None:
         return ""
-    said = f"Decided on {day(str(row['at']))}, about {row['release']}."
+    said = f"Decided on {day(str(row['at']))}, about {_named(row['release'])}."
     outcome = row.get("outcome") or {}
     return f"{said} {outcome['sentence']}" if outcome.get("sentence") else said
 
@@ -236,6 +241,8 @@ def _known(stake: Stake, currency: str) -> str:
         if stake.value < 0 and not stake.estimate
         else ""
     )
+    if stake.span.low == stake.span.high == 0:
+        return f"{kind}: a new model would be the same one"
     low, high = (
         f"{money(abs(each), currency)} {'less' if each >= 0 else 'more'}"
         for each in (stake.span.low, stake.span.high)
@@ -282,7 +289,7 @@ def view_of(
     tone = _worst(lines)
     said = headline(tone, stake, currency, partly=any(line.status == "unknown" for line in lines))
     when = f" Looked on {moment(look.at)} UTC." if look.at and look.live else ""
-    told = f"The {look.days} days up to {day(str(look.end))}, release {report['release'] or 'none'}.{when}"
+    told = f"The {look.days} days up to {day(str(look.end))}, release {_named(report['release'])}.{when}"
     replayed = f"Real {units} and outcomes of past weeks; nothing was sent." if look.replayed else ""
     ends = [short(each["end"]) for each in report["periods"][-SHOWN:]] + ["now"] * old
     over = sum(row["state"] == "resolved" for row in report["alerts"])

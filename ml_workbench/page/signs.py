@@ -112,8 +112,10 @@ def strip(
 
 
 def _remedy(text: str) -> str:
-    "What to do; the line of the runbook is no sentence."
-    return re.sub(r"(\S+\.md#[\w-]+)", r"<code>\1</code>", escape(text))
+    "What to do; commands and the line of the runbook are no sentences."
+    return re.sub(
+        r"`([^`]+)`|(\S+\.md#[\w-]+)", lambda found: f"<code>{found[1] or found[2]}</code>", escape(text)
+    )
 
 
 def answer(said: Said) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -104,6 +105,20 @@ def test_where_more_was_earned_than_promised_it_says_by_how_much() -> None:
     assert first.value == "nothing seen" and first.note.startswith(
         "observed: $20 more than promised, between $"
     )
+
+
+def test_where_nothing_newer_can_be_learnt_no_range_of_nothing_is_shown() -> None:
+    nothing = {"value": 0.0, "low": 0.0, "high": 0.0, "estimate": True, "currency": "USD"}
+    first = view_of(Look(report(week()) | {"at_stake": nothing}), NOW).tiles[0]
+    assert first.note == "estimated: a new model would be the same one"
+
+
+def test_a_release_is_shown_by_its_first_digits_and_a_command_as_one() -> None:
+    found = report(week("invariants.nulls")) | {"release": "ab" * 32}
+    view = view_of(Look(found), NOW)
+    assert "release abababababab." in view.told and "ab" * 7 not in view.told
+    said = card(replace(view.cases[0], remedy="Stop (`ml-workbench pause --all`): a.md#b"), "USD")
+    assert "(<code>ml-workbench pause --all</code>): <code>a.md#b</code>" in said
 
 
 def test_a_report_of_an_earlier_version_still_tells_its_amount() -> None:
