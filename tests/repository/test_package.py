@@ -52,7 +52,7 @@ SCORING = {
     "ml_workbench.database.rows",
     *(
         f"ml_workbench.serve.{name}"
-        for name in ("asking", "batch", "everybody", "extracts", "keeping", "kept", "parity", "records", "refreshing", "scoring", "targets")
+        for name in ("asking", "batch", "everybody", "extracts", "feeds", "keeping", "kept", "parity", "records", "refreshing", "scoring", "targets")
     ),
 }  # fmt: skip
 COMMANDS = {

@@ -169,7 +169,7 @@ def test_what_keeps_a_service_from_starting_is_said_in_a_line(place):
     with refused_start(place, tokens="short") as said:
         assert "token number 1" in said and "short" not in said
     (place.root / "blocked").write_text("")
-    with refused_start(place, spool_dir="blocked/spool") as said:
+    with refused_start(place, api_port=free_port(), spool_dir="blocked/spool") as said:
         assert "blocked" in said and len(said.splitlines()) == 1
     with refused_start(place, database_url="mysql://x") as said:
         assert "records are not kept in 'mysql'" in said
