@@ -220,7 +220,7 @@ def _told(group: Group, scene: "Scene", *, many: bool, silent: Iterable[str] = (
     root, check = group.root, scene.checks[group.root.check]
     cause = root.check if many or check.together else root.cause
     amounts = [
-        each.details["money_per_week"]
+        (not each.estimate, each.details["money_per_week"])
         for each in group.readings
         if each.details.get("money_per_week") is not None
     ]
@@ -228,7 +228,7 @@ def _told(group: Group, scene: "Scene", *, many: bool, silent: Iterable[str] = (
         "cause": cause, "severity": SEVERITIES[any(scene.checks[each.check].critical for each in group.readings)],
         "title": title_of(group, check), "sentence": sentence_of(group, scene.checks, silent), "remedy": check.remedy,
         "owner": scene.owners.get(check.role, check.role), "evidence": f"{scene.evidence}#{cause}",
-        "money_per_week": max(amounts, default=None),
+        "money_per_week": max(amounts, default=(False, None))[1],  # what was observed before what is estimated
     }  # fmt: skip
 
 

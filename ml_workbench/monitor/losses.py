@@ -147,10 +147,10 @@ def served_loss(
     )
 
 
-def _less(found: Interval, currency: str) -> str:
+def _less(found: Interval, currency: str, than: str = "") -> str:
     "So much is lost, or gained."
     low, high = (_aside(each, currency) for each in (found.low, found.high))
-    return f"{_aside(found.value, currency, ' a week')} (between {low} and {high})"
+    return f"{_aside(found.value, currency, ' a week')}{than} (between {low} and {high})"
 
 
 def _aside(amount: float, currency: str, per: str = "") -> str:
@@ -341,7 +341,7 @@ def _estimated(found: Interval, age: float, oldest: float, exposed: float, chart
     if age <= 0:
         return "Estimated: nothing newer can be learnt from, so that a new model would be the same one."
     limit = f", the oldest that was measured ({oldest:g}) standing for it" if age > oldest else ""
-    less = _less(found, charter.currency).replace(" (", " than a fresh one (", 1)
+    less = _less(found, charter.currency, " than a fresh one")
     return f"Estimated from how the model ages: {age:g} weeks older{limit}, it earns {less}{_for(exposed)}."
 
 

@@ -9,8 +9,7 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml_workbench.database.connections import address, connected, transaction
-from ml_workbench.database.schema import upgrade
+from ml_workbench.database.connections import transaction
 from ml_workbench.database.tables import table_of
 from ml_workbench.monitor.alerts import Changes, Scene, after, alerts_from, in_short
 from ml_workbench.monitor.causes import by_root, explained
@@ -448,20 +447,6 @@ def test_at_any_time_each_cause_is_in_one_open_alert_and_every_alarm_in_some(wee
 
 
 # In the table ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def engine(request, tmp_path):
-    url = (
-        f"sqlite:///{tmp_path}/records.db"
-        if request.param == "sqlite"
-        else request.getfixturevalue("postgres_url")
-    )
-    engine = connected(address(url))
-    with transaction(engine) as connection:
-        upgrade(connection)
-    yield engine
-    engine.dispose()
 
 
 def test_alerts_come_back_from_the_table_as_they_went_in(engine):

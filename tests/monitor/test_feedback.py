@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from ml_workbench.data.corrections import corrections_in
 from ml_workbench.database.connections import address, connected, transaction
-from ml_workbench.database.schema import upgrade
 from ml_workbench.database.tables import table_of
 from ml_workbench.monitor.feedback import Taken, feedback_of, for_training, read_feedback, rows_of, take
 from ml_workbench.plan.errors import MonitorError
@@ -38,19 +37,11 @@ def served(engine, *names: str) -> None:
         connection.execute(sa.insert(table_of("served")), rows)
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def engine(request, tmp_path):
-    url = (
-        f"sqlite:///{tmp_path}/records.db"
-        if request.param == "sqlite"
-        else request.getfixturevalue("postgres_url")
-    )
-    engine = connected(address(url))
-    with transaction(engine) as connection:
-        upgrade(connection)
+@pytest.fixture
+def engine(engine):
+    "The records, with decisions in them."
     served(engine, *KNOWN)
-    yield engine
-    engine.dispose()
+    return engine
 
 
 def test_a_correction_comes_back_as_it_went_in(engine):

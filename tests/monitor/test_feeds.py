@@ -34,13 +34,6 @@ def _promised(monkeypatch):
     monkeypatch.setattr("ml_workbench.monitor.running.TABLES", SHOP)
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request, tmp_path) -> str:
-    return (
-        f"sqlite:///{tmp_path}/a.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    )
-
-
 def held(as_of: datetime, **changes) -> list[Held]:
     "The shop's tables as they should be at a list."
     receipts = Held(

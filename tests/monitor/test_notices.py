@@ -14,8 +14,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_workbench.database.connections import address, connected, transaction
-from ml_workbench.database.schema import upgrade
+from ml_workbench.database.connections import transaction
 from ml_workbench.database.tables import table_of
 from ml_workbench.monitor.alerts import Scene
 from ml_workbench.monitor.checks import Check, Reading
@@ -31,20 +30,6 @@ LOSS = Check("quality.money", "The model earns what it did", 10, "model", "Retra
 CHECKS = {each.name: each for each in (NULLS, LOSS)}
 NOW = datetime(2026, 11, 23, 6)
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def engine(request, tmp_path):
-    url = (
-        f"sqlite:///{tmp_path}/records.db"
-        if request.param == "sqlite"
-        else request.getfixturevalue("postgres_url")
-    )
-    engine = connected(address(url))
-    with transaction(engine) as connection:
-        upgrade(connection)
-    yield engine
-    engine.dispose()
 
 
 def look(

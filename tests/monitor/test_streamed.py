@@ -32,13 +32,6 @@ from tests.monitor.shop import (
 YEAR = timedelta(weeks=52)
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request, tmp_path) -> str:
-    return (
-        f"sqlite:///{tmp_path}/a.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    )
-
-
 @pytest.fixture
 def file(tmp_path) -> str:
     return f"sqlite:///{tmp_path}/a.db"
